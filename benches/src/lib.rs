@@ -1,0 +1,49 @@
+//! Questions of speed, each answered with a checked workload.
+//!
+//! A [`Question`] is a name and what one operation of it is. A [`Workload`] is one answer: who
+//! does the work, in which variant, how many operations make a run, and the function that runs
+//! them, checks that the work was really done, and says how long it took. [`cli::main`] takes a
+//! [`Suite`] of workloads and does the rest: rounds, medians, tables.
+//!
+//! The workloads of `mproc` are here, in the file named by their question, beside the helpers
+//! that make every peer do the same work and pass the same checks. The peers themselves are in
+//! the package `compare/`, so that this one stays small.
+//!
+//! [`Question`]: harness::Question
+//! [`Workload`]: harness::Workload
+//! [`Suite`]: cli::Suite
+
+pub mod call;
+pub mod check;
+pub mod cli;
+pub mod fan_out;
+pub mod harness;
+pub mod neighbours;
+pub mod ping_pong;
+pub mod report;
+pub mod send;
+
+use harness::{Question, Workload};
+
+/// Every question, in the order in which `list` and `all` show them.
+pub const QUESTIONS: &[&Question] = &[
+    &send::SEND_1,
+    &send::SEND_4,
+    &ping_pong::ONE_DRIVER,
+    &ping_pong::TWO_DRIVERS,
+    &call::FROM_THREAD,
+    &fan_out::FAN_OUT_8,
+];
+
+/// The compiler that built this program, which is also the version of `std`.
+pub const COMPILER: &str = env!("BENCHES_RUSTC");
+
+/// Returns the answers of `mproc` to every question.
+pub fn workloads() -> Vec<Workload> {
+    let mut all = Vec::new();
+    all.extend(send::workloads());
+    all.extend(ping_pong::workloads());
+    all.extend(call::workloads());
+    all.extend(fan_out::workloads());
+    all
+}

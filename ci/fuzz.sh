@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Random input, more of it than in the ordinary tests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PROPTEST_CASES="${PROPTEST_CASES:-20000}" cargo test -p mproc-pubsub --lib
+if [ -f tests/vitals_parsers.rs ]; then
+  PROPTEST_CASES="${PROPTEST_CASES:-20000}" cargo test --test vitals_parsers
+fi

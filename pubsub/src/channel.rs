@@ -1,0 +1,306 @@
+//! A subscription as a crossbeam channel, for threads that already select over channels.
+//!
+//! A channel cannot tell when something is taken out of it, so here a place is given back when its sample is *dropped*.
+//! Capacity therefore bounds what is queued and held together. Policies that evict take the oldest out of the channel
+//! themselves; what is held cannot be evicted.
+
+use crate::delivery::{Closed, Pushed, Settings, Subscriber};
+use crate::graph::Graph;
+use crate::id::{SubscriptionId, TopicId};
+use crate::leases::InFlight;
+use crate::sample::{Body, Held, Item, Receipt, Sample};
+use crate::snapshot::SubscriptionSnapshot;
+use crate::topic;
+use crossbeam_channel::{Receiver, Sender};
+use mproc_runtime::queue::{Progress, Queue, Reserve, Ticket};
+use mproc_runtime::{DropCause, Drops, LaneBell, Runtime, WhenFull};
+use parking_lot::Mutex;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+
+pub(crate) struct Channel<T: ?Sized + 'static> {
+    me: Weak<Self>,
+    id: SubscriptionId,
+    topic: &'static str,
+    topic_id: TopicId,
+    settings: Settings<T>,
+    progress: Progress,
+    state: Mutex<State<T>>,
+    /// To take the oldest out again, and to count.
+    receiver: Receiver<Sample<T>>,
+    runtime: Runtime,
+}
+
+struct State<T: ?Sized + 'static> {
+    /// Places only: each sample that is out there holds a reserved one.
+    places: Queue<()>,
+    sender: Option<Sender<Sample<T>>>,
+    offered: u64,
+    sent: u64,
+    refused: u64,
+    /// Lost since the last that was sent.
+    gap: u64,
+    lost: u64,
+    drops: Drops,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
+    pub(crate) fn new(
+        runtime: &Runtime,
+        topic: &'static str,
+        topic_id: TopicId,
+        settings: Settings<T>,
+    ) -> Arc<Self> {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            id: SubscriptionId::next(),
+            topic,
+            topic_id,
+            progress: Progress::default(),
+            state: Mutex::new(State {
+                places: Queue::new(settings.capacity, settings.when_full),
+                sender: Some(sender),
+                offered: 0,
+                sent: 0,
+                refused: 0,
+                gap: 0,
+                lost: 0,
+                drops: Drops::default(),
+            }),
+            settings,
+            receiver,
+            runtime: runtime.without_guard(),
+        })
+    }
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
+    fn id(&self) -> SubscriptionId {
+        self.id
+    }
+
+    fn when_full(&self) -> WhenFull {
+        self.settings.when_full
+    }
+
+    fn wants(&self, value: &T) -> bool {
+        self.settings.filter.as_ref().is_none_or(|f| f(value))
+    }
+
+    fn has_filter(&self) -> bool {
+        self.settings.filter.is_some()
+    }
+
+    fn try_reserve(&self) -> Reserve {
+        self.state.lock().places.try_reserve(&self.progress)
+    }
+
+    fn poll_reserve(&self, ticket: &mut Ticket, waker: &Waker) -> Reserve {
+        let mut state = self.state.lock();
+        state.places.poll_reserve(ticket, waker, &self.progress)
+    }
+
+    fn resign(&self, ticket: &mut Ticket) {
+        let wake = self.state.lock().places.resign(ticket, &self.progress);
+        wake.into_iter().for_each(Waker::wake);
+    }
+
+    fn release(&self) {
+        let wake = self.state.lock().places.release(&self.progress);
+        wake.into_iter().for_each(Waker::wake);
+    }
+
+    fn push(
+        &self,
+        body: &Arc<dyn Body<T>>,
+        reserved: bool,
+        in_flight: Option<&Arc<InFlight>>,
+        evicted: &mut Vec<Item<T>>,
+    ) -> Pushed {
+        let mut evicts = false;
+        let mut place = None;
+        let mut state = self.state.lock();
+        if state.sender.is_none() {
+            return Pushed::Gone;
+        }
+        if !reserved && state.places.try_reserve(&self.progress) != Reserve::Granted {
+            let when_full = self.settings.when_full;
+            let oldest = if when_full.evicts() {
+                self.receiver.try_recv().ok()
+            } else {
+                None
+            };
+            match (oldest, when_full) {
+                (Some(mut oldest), _) => {
+                    // Its place becomes the new one's.
+                    place = oldest.take_held();
+                    evicted.push(oldest.to_item());
+                    state.drops.add(DropCause::Evicted, 1);
+                    state.sent -= 1;
+                    state.gap += 1;
+                    evicts = true;
+                }
+                (None, WhenFull::Wait) => return Pushed::Full,
+                (None, WhenFull::Fail | WhenFull::Disconnect) => {
+                    state.offered += 1;
+                    state.refused += 1;
+                    state.gap += 1;
+                    return match when_full {
+                        WhenFull::Disconnect => Pushed::Disconnect,
+                        _ => Pushed::Refused,
+                    };
+                }
+                (None, _) => {
+                    state.offered += 1;
+                    state.drops.add(DropCause::NoRoom, 1);
+                    state.gap += 1;
+                    return Pushed::Dropped;
+                }
+            }
+        }
+        let item = Item {
+            body: body.clone(),
+            number: state.offered,
+            arrival: 0,
+            in_flight: in_flight.cloned(),
+        };
+        state.offered += 1;
+        state.sent += 1;
+        let gap = std::mem::take(&mut state.gap);
+        state.lost += gap;
+        let receipt = Receipt {
+            subscription: self.id,
+            gap,
+            received: self.runtime.now(),
+            held: place.or_else(|| {
+                let channel = self.me.upgrade()?;
+                Some(Arc::new(Place(channel)) as Arc<dyn Held>)
+            }),
+        };
+        if let Some(sender) = &state.sender {
+            // `self.receiver` keeps the channel open.
+            let _sent = sender.send(Sample::new(item, receipt));
+        }
+        Pushed::Queued {
+            ring: false,
+            evicted: evicts,
+        }
+    }
+
+    fn dead_letter(&self, cause: DropCause) {
+        crate::delivery::dead_letter::<T>(&self.runtime, self.topic, self.topic_id, None, cause);
+    }
+
+    fn ring(&self) {}
+
+    fn owner(&self) -> Option<&LaneBell> {
+        None
+    }
+
+    fn label(&self) -> String {
+        let topic = topic::label(self.topic, self.topic_id);
+        format!("channel {} on {topic:?}", self.id.get())
+    }
+
+    fn close(&self, cause: Closed) {
+        let (sender, wake) = {
+            let mut state = self.state.lock();
+            let wake = state.places.close(&self.progress);
+            (state.sender.take(), wake)
+        };
+        // Receivers find what is queued, then the end.
+        drop(sender);
+        wake.into_iter().for_each(Waker::wake);
+        if cause == Closed::Unsubscribed {
+            while let Ok(sample) = self.receiver.try_recv() {
+                let mut state = self.state.lock();
+                state.sent -= 1;
+                state.drops.add(DropCause::Unsubscribed, 1);
+                drop(state);
+                drop(sample);
+            }
+        }
+    }
+
+    fn snapshot(&self) -> SubscriptionSnapshot {
+        let state = self.state.lock();
+        let queued = self.receiver.len() as u64;
+        SubscriptionSnapshot {
+            id: self.id,
+            owner: None,
+            when_full: self.settings.when_full,
+            capacity: self.settings.capacity as u64,
+            paused: false,
+            closed: state.sender.is_none(),
+            offered: state.offered,
+            taken: state.sent.saturating_sub(queued),
+            queued,
+            high_water: state.places.high_water() as u64,
+            dropped: state.drops.clone(),
+            refused: state.refused,
+            lost: state.lost,
+            held: 0,
+        }
+    }
+}
+
+/// A used place, shared by the clones of a sample: given back when the last is dropped.
+struct Place<T: ?Sized + Send + Sync + 'static>(Arc<Channel<T>>);
+
+impl<T: ?Sized + Send + Sync + 'static> Held for Place<T> {
+    fn keep(&self) {}
+
+    fn let_go(&self) {}
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Drop for Place<T> {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+/// A subscription as a crossbeam channel: it derefs to the receiver, which works in `crossbeam_channel::select!`.
+///
+/// A place is given back when its sample is dropped. Dropping this ends the subscription.
+pub struct ChannelSubscription<T: ?Sized + Send + Sync + 'static> {
+    pub(crate) channel: Arc<Channel<T>>,
+    pub(crate) graph: Weak<Graph>,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> ChannelSubscription<T> {
+    /// The receiver. Clones of it may be used as long as this lives.
+    pub fn receiver(&self) -> &Receiver<Sample<T>> {
+        &self.channel.receiver
+    }
+
+    /// What is known of it now.
+    pub fn snapshot(&self) -> SubscriptionSnapshot {
+        self.channel.snapshot()
+    }
+}
+
+impl<T: ?Sized + Send + Sync> Deref for ChannelSubscription<T> {
+    type Target = Receiver<Sample<T>>;
+
+    fn deref(&self) -> &Receiver<Sample<T>> {
+        &self.channel.receiver
+    }
+}
+
+impl<T: ?Sized + Send + Sync> Drop for ChannelSubscription<T> {
+    fn drop(&mut self) {
+        if let Some(graph) = self.graph.upgrade() {
+            graph.detach_id(self.channel.id);
+        }
+        self.channel.close(Closed::Unsubscribed);
+    }
+}
+
+impl<T: ?Sized + Send + Sync> fmt::Debug for ChannelSubscription<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChannelSubscription({})", self.channel.label())
+    }
+}

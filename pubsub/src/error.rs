@@ -1,0 +1,192 @@
+//! Why a value was not published or a sample not received.
+
+use mproc_runtime::{Error, ErrorKind};
+use std::fmt;
+
+/// Why a value was not published. Nobody got it, and it comes back.
+///
+/// `full` names the subscriptions that had no room, by their owner and topic.
+#[must_use]
+pub enum PublishError<V> {
+    /// Somebody who must not miss it has no room now, and this publish does not wait
+    /// ([`try_publish`](crate::Publisher::try_publish)), or the handler's outbox is at its cap.
+    Full {
+        /// What was to be published.
+        value: V,
+        /// Who has no room.
+        full: Vec<String>,
+    },
+    /// There was no room until the limit.
+    Timeout {
+        /// What was to be published.
+        value: V,
+        /// Who had no room.
+        full: Vec<String>,
+    },
+    /// The publisher was closed, or its node has ended.
+    Closed(V),
+    /// Only this very thread could make room: it waits for callbacks of its own script. Spin first, or use
+    /// `try_publish`.
+    Deadlock {
+        /// What was to be published.
+        value: V,
+        /// Who has no room.
+        full: Vec<String>,
+    },
+    /// The topic cannot be published on, for this reason: its type, its name.
+    Refused {
+        /// What was to be published.
+        value: V,
+        /// Why not.
+        error: Error,
+    },
+}
+
+impl<V> PublishError<V> {
+    /// What was not published.
+    pub fn into_inner(self) -> V {
+        match self {
+            Self::Full { value, .. }
+            | Self::Timeout { value, .. }
+            | Self::Closed(value)
+            | Self::Deadlock { value, .. }
+            | Self::Refused { value, .. } => value,
+        }
+    }
+
+    /// The same reason, with `change` applied to the value.
+    pub fn map<W>(self, change: impl FnOnce(V) -> W) -> PublishError<W> {
+        match self {
+            Self::Full { value, full } => PublishError::Full {
+                value: change(value),
+                full,
+            },
+            Self::Timeout { value, full } => PublishError::Timeout {
+                value: change(value),
+                full,
+            },
+            Self::Closed(value) => PublishError::Closed(change(value)),
+            Self::Deadlock { value, full } => PublishError::Deadlock {
+                value: change(value),
+                full,
+            },
+            Self::Refused { value, error } => PublishError::Refused {
+                value: change(value),
+                error,
+            },
+        }
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Full { .. } => ErrorKind::NotDelivered,
+            Self::Timeout { .. } => ErrorKind::Timeout,
+            Self::Closed(_) => ErrorKind::Closed,
+            Self::Deadlock { .. } => ErrorKind::Deadlock,
+            Self::Refused { error, .. } => error.kind(),
+        }
+    }
+}
+
+impl<V> fmt::Debug for PublishError<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { full, .. } => write!(f, "Full({full:?})"),
+            Self::Timeout { full, .. } => write!(f, "Timeout({full:?})"),
+            Self::Closed(_) => f.write_str("Closed(..)"),
+            Self::Deadlock { full, .. } => write!(f, "Deadlock({full:?})"),
+            Self::Refused { error, .. } => write!(f, "Refused({error})"),
+        }
+    }
+}
+
+impl<V> fmt::Display for PublishError<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full { full, .. } => write!(f, "no room at {}", full.join(", ")),
+            Self::Timeout { full, .. } => {
+                write!(f, "no room until the limit at {}", full.join(", "))
+            }
+            Self::Closed(_) => f.write_str("publisher is closed"),
+            Self::Deadlock { full, .. } => {
+                write!(f, "only this thread could make room at {}", full.join(", "))
+            }
+            Self::Refused { error, .. } => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl<V> std::error::Error for PublishError<V> {}
+
+impl<V> From<PublishError<V>> for Error {
+    fn from(error: PublishError<V>) -> Self {
+        Self::new(error.kind(), error.to_string())
+    }
+}
+
+/// Why no sample was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecvError {
+    /// Nothing came within the limit.
+    Timeout,
+    /// The subscription is closed and everything queued has been received.
+    Closed,
+    /// The subscription was closed because its queue was full
+    /// ([`WhenFull::Disconnect`](mproc_runtime::WhenFull::Disconnect)), and everything queued has been received.
+    Disconnected,
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "no sample within the limit",
+            Self::Closed => "subscription is closed",
+            Self::Disconnected => "subscription was closed because its queue was full",
+        })
+    }
+}
+
+impl std::error::Error for RecvError {}
+
+impl From<RecvError> for Error {
+    fn from(error: RecvError) -> Self {
+        let kind = match error {
+            RecvError::Timeout => ErrorKind::Timeout,
+            RecvError::Closed | RecvError::Disconnected => ErrorKind::Closed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// Why [`try_recv`](crate::Subscription::try_recv) gave no sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TryRecvError {
+    /// Nothing is queued, or others already wait for what is.
+    Empty,
+    /// As [`RecvError::Closed`].
+    Closed,
+    /// As [`RecvError::Disconnected`].
+    Disconnected,
+}
+
+impl fmt::Display for TryRecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "no sample is queued",
+            Self::Closed => "subscription is closed",
+            Self::Disconnected => "subscription was closed because its queue was full",
+        })
+    }
+}
+
+impl std::error::Error for TryRecvError {}
+
+impl From<TryRecvError> for Error {
+    fn from(error: TryRecvError) -> Self {
+        let kind = match error {
+            TryRecvError::Empty => ErrorKind::NotDelivered,
+            TryRecvError::Closed | TryRecvError::Disconnected => ErrorKind::Closed,
+        };
+        Self::new(kind, error.to_string())
+    }
+}

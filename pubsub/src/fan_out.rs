@@ -1,0 +1,361 @@
+//! One publish to all subscriptions of a topic: reserve on all that must not miss it, then queue on all.
+//!
+//! A publish happens for everybody at once or for nobody. It has two phases:
+//!
+//! 1. *Reserve*: one place at every `Wait` subscription whose filter lets the value pass, in the order of their ids. Whoever
+//!    must wait holds what it has. All publishes reserve in the same order, so they cannot wait for each other in a circle.
+//! 2. *Commit*, under the topic's lock: if a subscription has joined meanwhile, its place is reserved first (its id is
+//!    larger than all before, so the order is kept). Then the value gets its sequence number, goes into history, and is
+//!    queued everywhere. Nothing waits here.
+//!
+//! The quick path does both under the topic's lock, without waiting; it gives up everything if one subscription is full.
+//! A late subscriber joins under the same lock, so it gets a value either from history or live, never both or neither.
+
+use crate::delivery::{Closed, Pushed, Subscriber};
+use crate::id::SubscriptionId;
+use crate::leases::InFlight;
+use crate::publisher::PublisherCore;
+use crate::sample::{Body, Item};
+use crate::topic_core::{Subscribers, TopicState};
+use mproc_runtime::queue::{Reserve, Ticket};
+use mproc_runtime::{DropCause, ProcessorId, WhenFull};
+use parking_lot::MutexGuard;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+
+/// What a publish did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// At how many subscriptions the value is queued now.
+    pub count: usize,
+    /// The `Fail` and `Disconnect` subscriptions that had no room, by owner and topic.
+    pub refused: Vec<String>,
+    /// The value stands in the handler's outbox and will be delivered after it, when there is room.
+    pub deferred: bool,
+}
+
+/// Why a publish did not go through now.
+pub(crate) enum Blocked<T: ?Sized> {
+    /// This subscription has no room.
+    Full(Arc<dyn Subscriber<T>>),
+    /// The publisher has as many values in flight as it may.
+    InFlight,
+    /// The publisher, or its node, is paused.
+    Paused,
+    /// The publisher is closed.
+    Closed,
+}
+
+impl<T: ?Sized> Blocked<T> {
+    /// Whose room is missing, for people.
+    pub(crate) fn names(&self) -> Vec<String> {
+        vec![match self {
+            Self::Full(subscriber) => subscriber.label(),
+            Self::InFlight => "samples in flight".to_owned(),
+            Self::Paused => "paused publisher".to_owned(),
+            Self::Closed => "closed publisher".to_owned(),
+        }]
+    }
+
+    pub(crate) fn processor(&self) -> Option<ProcessorId> {
+        match self {
+            Self::Full(subscriber) => subscriber.owner().map(|bell| bell.processor()),
+            _ => None,
+        }
+    }
+}
+
+/// The quick path. Nothing has happened if it is blocked.
+pub(crate) fn try_fan_out<T: ?Sized + Send + Sync + 'static>(
+    publisher: &PublisherCore<T>,
+    body: &Arc<dyn Body<T>>,
+) -> Result<Delivered, Blocked<T>> {
+    publisher.check_open()?;
+    let in_flight = publisher.take_flight()?;
+    let mut state = publisher.topic.state.lock();
+    let mut subscribers = state.subscribers.clone();
+    let mut passes = Indices::default();
+    if state.has_filters {
+        // A filter is the user's code: it is asked without the lock. Then the list must still be the same.
+        loop {
+            drop(state);
+            passes = Indices::default();
+            for (i, subscriber) in subscribers.iter().enumerate() {
+                if subscriber.wants(body.value()) {
+                    passes.add(i);
+                }
+            }
+            state = publisher.topic.state.lock();
+            if Arc::ptr_eq(&subscribers, &state.subscribers) {
+                break;
+            }
+            subscribers = state.subscribers.clone();
+        }
+    } else {
+        passes.add_all(subscribers.len());
+    }
+    // A single subscription, the common case, needs no reservation: its queue decides alone.
+    let mut reserved = Indices::default();
+    if subscribers.len() > 1 {
+        for (i, subscriber) in subscribers.iter().enumerate() {
+            if !passes.has(i) || subscriber.when_full() != WhenFull::Wait {
+                continue;
+            }
+            match subscriber.try_reserve() {
+                Reserve::Granted => reserved.add(i),
+                Reserve::Closed => {}
+                Reserve::Full => {
+                    drop(state);
+                    for (j, subscriber) in subscribers.iter().enumerate().take(i) {
+                        if reserved.has(j) {
+                            subscriber.release();
+                        }
+                    }
+                    return Err(Blocked::Full(subscriber.clone()));
+                }
+            }
+        }
+    }
+    commit(
+        publisher,
+        state,
+        &subscribers,
+        &passes,
+        &reserved,
+        body,
+        in_flight.as_ref(),
+    )
+}
+
+/// A set of indices. The first 64 need no memory.
+#[derive(Default)]
+struct Indices {
+    first: u64,
+    more: Vec<usize>,
+}
+
+impl Indices {
+    fn add(&mut self, index: usize) {
+        if index < 64 {
+            self.first |= 1 << index;
+        } else {
+            self.more.push(index);
+        }
+    }
+
+    fn add_all(&mut self, count: usize) {
+        if count < 64 {
+            self.first = (1 << count) - 1;
+        } else {
+            self.first = u64::MAX;
+            self.more.extend(64..count);
+        }
+    }
+
+    fn has(&self, index: usize) -> bool {
+        if index < 64 {
+            self.first & (1 << index) != 0
+        } else {
+            self.more.binary_search(&index).is_ok()
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first == 0 && self.more.is_empty()
+    }
+}
+
+/// What a commit leaves to be done without the lock, because it runs the user's code or takes long.
+pub(crate) struct After<T: ?Sized + 'static> {
+    /// Samples that had to make room.
+    pub(crate) evicted: Vec<Item<T>>,
+    /// By index of the subscriber.
+    dropped: Vec<(usize, DropCause)>,
+    disconnected: Vec<usize>,
+    ring: Indices,
+}
+
+/// Phase 2, under the topic's lock, for those that `passes` names. Blocked only if there is a single one, without a
+/// reservation, and it is full.
+fn commit<T: ?Sized + Send + Sync + 'static>(
+    publisher: &PublisherCore<T>,
+    mut state: MutexGuard<'_, TopicState<T>>,
+    subscribers: &Subscribers<T>,
+    passes: &Indices,
+    reserved: &Indices,
+    body: &Arc<dyn Body<T>>,
+    in_flight: Option<&Arc<InFlight>>,
+) -> Result<Delivered, Blocked<T>> {
+    let sequence = publisher.next_sequence(&state);
+    body.header().sequence.store(sequence, Ordering::Relaxed);
+    let mut delivered = Delivered::default();
+    let mut after = After {
+        evicted: Vec::new(),
+        dropped: Vec::new(),
+        disconnected: Vec::new(),
+        ring: Indices::default(),
+    };
+    for (i, subscriber) in subscribers.iter().enumerate() {
+        if !passes.has(i) {
+            continue;
+        }
+        let guard = in_flight.filter(|_| subscriber.when_full() == WhenFull::Wait);
+        match subscriber.push(body, reserved.has(i), guard, &mut after.evicted) {
+            Pushed::Queued { ring, evicted } => {
+                delivered.count += 1;
+                if ring {
+                    after.ring.add(i);
+                }
+                if evicted {
+                    after.dropped.push((i, DropCause::Evicted));
+                }
+            }
+            Pushed::Dropped => after.dropped.push((i, DropCause::NoRoom)),
+            Pushed::Refused => delivered.refused.push(subscriber.label()),
+            Pushed::Disconnect => {
+                delivered.refused.push(subscriber.label());
+                after.disconnected.push(i);
+            }
+            Pushed::Gone => {}
+            Pushed::Full => return Err(Blocked::Full(subscriber.clone())),
+        }
+    }
+    publisher.count_published(&mut state);
+    let forgotten = publisher.keep_in_history(&mut state, body);
+    drop(state);
+    drop(forgotten);
+    if !after.ring.is_empty() {
+        for (i, subscriber) in subscribers.iter().enumerate() {
+            if after.ring.has(i) {
+                subscriber.ring();
+            }
+        }
+    }
+    for (i, cause) in after.dropped {
+        subscribers[i].dead_letter(cause);
+    }
+    for i in after.disconnected {
+        // It stays in the topic's list, closed, until its owner lets go of it.
+        subscribers[i].close(Closed::Full);
+    }
+    Ok(delivered)
+}
+
+/// Where a slow publish stands with one subscription.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Its filter said no, or it is closed.
+    Unwanted,
+    /// It never makes publishers wait.
+    NotNeeded,
+    Held,
+}
+
+/// A publish on its slow way: it waits for places one after the other and holds what it has.
+pub(crate) struct Passage<T: ?Sized + 'static> {
+    body: Arc<dyn Body<T>>,
+    in_flight: Option<Arc<InFlight>>,
+    /// By ascending id.
+    considered: Vec<(Arc<dyn Subscriber<T>>, Place)>,
+    waiting: Option<(Arc<dyn Subscriber<T>>, Ticket)>,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
+    pub(crate) fn new(body: Arc<dyn Body<T>>) -> Self {
+        Self {
+            body,
+            in_flight: None,
+            considered: Vec::new(),
+            waiting: None,
+        }
+    }
+
+    /// Goes on as far as it can. If it is blocked, `waker` is woken when it is worth calling again.
+    pub(crate) fn advance(
+        &mut self,
+        publisher: &PublisherCore<T>,
+        waker: &Waker,
+    ) -> Result<Delivered, Blocked<T>> {
+        publisher.poll_open(waker)?;
+        if self.in_flight.is_none() {
+            self.in_flight = publisher.poll_flight(waker)?;
+        }
+        loop {
+            if let Some((subscriber, ticket)) = &mut self.waiting {
+                let place = match subscriber.poll_reserve(ticket, waker) {
+                    Reserve::Full => return Err(Blocked::Full(subscriber.clone())),
+                    Reserve::Granted => Place::Held,
+                    Reserve::Closed => Place::Unwanted,
+                };
+                self.considered.push((subscriber.clone(), place));
+                self.waiting = None;
+            }
+            let state = publisher.topic.state.lock();
+            let Some(subscriber) = self.next_to_consider(&state) else {
+                return self.commit(publisher, state);
+            };
+            // The filter is the user's code: not under the lock.
+            drop(state);
+            if !subscriber.wants(self.body.value()) {
+                self.considered.push((subscriber, Place::Unwanted));
+            } else if subscriber.when_full() == WhenFull::Wait {
+                self.waiting = Some((subscriber, Ticket::default()));
+            } else {
+                self.considered.push((subscriber, Place::NotNeeded));
+            }
+        }
+    }
+
+    /// The subscription with the smallest id that was not looked at yet.
+    fn next_to_consider(&self, state: &TopicState<T>) -> Option<Arc<dyn Subscriber<T>>> {
+        let last: Option<SubscriptionId> = self.considered.last().map(|(s, _)| s.id());
+        state
+            .subscribers
+            .iter()
+            .find(|s| last.is_none_or(|last| s.id() > last))
+            .cloned()
+    }
+
+    fn commit(
+        &mut self,
+        publisher: &PublisherCore<T>,
+        state: MutexGuard<'_, TopicState<T>>,
+    ) -> Result<Delivered, Blocked<T>> {
+        let considered = std::mem::take(&mut self.considered);
+        let (mut passes, mut reserved) = (Indices::default(), Indices::default());
+        for (i, (_, place)) in considered.iter().enumerate() {
+            if *place != Place::Unwanted {
+                passes.add(i);
+            }
+            if *place == Place::Held {
+                reserved.add(i);
+            }
+        }
+        let list: Subscribers<T> = considered.into_iter().map(|(s, _)| s).collect();
+        let in_flight = self.in_flight.take();
+        commit(
+            publisher,
+            state,
+            &list,
+            &passes,
+            &reserved,
+            &self.body,
+            in_flight.as_ref(),
+        )
+    }
+}
+
+/// Gives all places back.
+impl<T: ?Sized + 'static> Drop for Passage<T> {
+    fn drop(&mut self) {
+        if let Some((subscriber, mut ticket)) = self.waiting.take() {
+            subscriber.resign(&mut ticket);
+        }
+        for (subscriber, place) in std::mem::take(&mut self.considered) {
+            if place == Place::Held {
+                subscriber.release();
+            }
+        }
+    }
+}

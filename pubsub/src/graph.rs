@@ -1,0 +1,588 @@
+//! Who publishes and subscribes what in one node: declarations, patterns, connections.
+//!
+//! The graph's lock guards declarations and wiring. It is never taken by a publish. Lock order: graph, then topic, then
+//! delivery.
+
+use crate::channel::{Channel, ChannelSubscription};
+use crate::delivery::{Closed, Delivery, Late, Subscriber};
+use crate::events::{EVENTS, Event};
+use crate::id::{SubscriptionId, TopicId};
+use crate::leases::Gate;
+use crate::msg::Msg;
+use crate::pattern::Pattern;
+use crate::publisher::{Publisher, PublisherOptions};
+use crate::snapshot::TopicSnapshot;
+use crate::subscription::{Subscription, SubscriptionOptions};
+use crate::topic::{self, Topic};
+use crate::topic_core::{AnyTopic, TopicCore};
+use mproc_runtime::{Error, ErrorKind, Name, Runtime};
+use parking_lot::Mutex;
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+/// The topics of a node.
+pub struct Graph {
+    wiring: Mutex<Wiring>,
+    /// Closed while the whole node's publishers are paused.
+    gate: Arc<Gate>,
+    /// Publishes [`EVENTS`], made when somebody first listens to them.
+    events: OnceLock<Publisher<Event>>,
+    /// Publish what is sent without a receiver.
+    msgs: Mutex<BTreeMap<TopicId, Publisher<Msg>>>,
+}
+
+#[derive(Default)]
+struct Wiring {
+    topics: BTreeMap<TopicId, Arc<dyn AnyTopic>>,
+    /// Samples of the first arrive at subscribers of the second.
+    connections: BTreeSet<(TopicId, TopicId)>,
+    /// Names in connections, for topics that are not declared yet.
+    names: BTreeMap<TopicId, String>,
+    patterns: Vec<PatternSubscription>,
+}
+
+/// Attaches a subscription to a topic; false if the topic has another type.
+type Attach = Box<dyn Fn(&Arc<dyn AnyTopic>) -> bool + Send + Sync>;
+
+/// A subscription by pattern: attached to every topic that matches, now and later.
+struct PatternSubscription {
+    id: SubscriptionId,
+    pattern: Matches,
+    attach: Attach,
+}
+
+/// What a subscription to several topics matches.
+pub(crate) enum Matches {
+    Names(Pattern),
+    Mid(u32),
+}
+
+impl Matches {
+    fn matches(&self, topic: &dyn AnyTopic) -> bool {
+        match self {
+            Self::Names(pattern) => !topic.name().is_empty() && pattern.matches(topic.name()),
+            Self::Mid(mid) => !topic.id().is_named() && topic.id().mid() == *mid,
+        }
+    }
+}
+
+impl Graph {
+    /// The topics of this node.
+    pub fn of(runtime: &Runtime) -> Arc<Self> {
+        runtime.extension(|| Self {
+            wiring: Mutex::new(Wiring::default()),
+            gate: Arc::default(),
+            events: OnceLock::new(),
+            msgs: Mutex::new(BTreeMap::new()),
+        })
+    }
+
+    /// Declares a topic, or finds it.
+    pub(crate) fn declare<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        topic: &Topic<T>,
+    ) -> Result<Arc<TopicCore<T>>, Error> {
+        let mut wiring = self.wiring.lock();
+        self.declare_in(&mut wiring, topic)
+    }
+
+    fn declare_in<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        wiring: &mut Wiring,
+        topic: &Topic<T>,
+    ) -> Result<Arc<TopicCore<T>>, Error> {
+        let label = topic.label();
+        let conflict = |what: String| {
+            let text = format!("cannot declare topic {label:?}: {what}");
+            Error::new(ErrorKind::TypeConflict, text)
+        };
+        if let Some(known) = wiring.topics.get(&topic.id()) {
+            if known.name() != topic.name() {
+                return Err(conflict(format!(
+                    "topic {:?} has the same id, {:?}",
+                    known.label(),
+                    topic.id()
+                )));
+            }
+            let wanted = std::any::type_name::<T>();
+            let Ok(core) = known.clone().as_any().downcast::<TopicCore<T>>() else {
+                return Err(conflict(format!(
+                    "it has type {}, not {wanted}",
+                    known.type_name()
+                )));
+            };
+            if core.codec.kind() != topic.codec() {
+                return Err(conflict(format!(
+                    "its values travel as {:?}, not as {:?}",
+                    core.codec.kind(),
+                    topic.codec()
+                )));
+            }
+            return Ok(core);
+        }
+        if !topic.name().is_empty() {
+            Name::new(topic.name()).map_err(|error| {
+                Error::new(
+                    ErrorKind::InvalidName,
+                    format!("cannot declare a topic: {error}"),
+                )
+            })?;
+            if topic.name().contains('*') {
+                let text = format!("cannot declare topic {label:?}: * is for patterns");
+                return Err(Error::new(ErrorKind::InvalidName, text));
+            }
+        }
+        for other in wiring.wired_with(topic.id()) {
+            if let Some(other) = wiring.topics.get(&other)
+                && other.type_name() != std::any::type_name::<T>()
+            {
+                return Err(conflict(format!(
+                    "it is connected with {:?}, which has type {}, not {}",
+                    other.label(),
+                    other.type_name(),
+                    std::any::type_name::<T>()
+                )));
+            }
+        }
+        let core = TopicCore::new(topic, self.gate.clone());
+        let any: Arc<dyn AnyTopic> = core.clone();
+        wiring.topics.insert(topic.id(), any.clone());
+        for subscription in &wiring.patterns {
+            if subscription.pattern.matches(&*any) {
+                // One of another type cannot be attached: such a topic is simply not what the pattern asked for.
+                let _attached = (subscription.attach)(&any);
+            }
+        }
+        wiring.relink(topic.id(), None);
+        Ok(core)
+    }
+
+    /// A publisher of `topic`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TypeConflict`], naming both, if the topic has another type, travels otherwise, or shares its id with
+    /// another name; [`ErrorKind::InvalidName`].
+    pub fn publisher<T: ?Sized + Send + Sync + 'static>(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        topic: &Topic<T>,
+    ) -> Result<Publisher<T>, Error> {
+        self.publisher_with(runtime, topic, PublisherOptions::default())
+    }
+
+    /// As [`publisher`](Self::publisher), with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`publisher`](Self::publisher), and [`ErrorKind::InvalidSetting`] for a bound of 0 samples in flight.
+    pub fn publisher_with<T: ?Sized + Send + Sync + 'static>(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        topic: &Topic<T>,
+        options: PublisherOptions,
+    ) -> Result<Publisher<T>, Error> {
+        if options.allows_nothing() {
+            let text = format!(
+                "cannot publish on {:?}: a bound on samples in flight must be at least 1, not 0",
+                topic.label()
+            );
+            return Err(Error::new(ErrorKind::InvalidSetting, text));
+        }
+        let core = self.declare(topic)?;
+        let publisher = Publisher::new(self, runtime, core.clone(), options);
+        self.tell(Event::PublisherMatched {
+            topic: topic.label(),
+            publishers: core.publisher_count(),
+        });
+        Ok(publisher)
+    }
+
+    /// A subscription to pull from.
+    ///
+    /// # Errors
+    ///
+    /// As [`publisher`](Self::publisher).
+    pub fn subscription<T: ?Sized + Send + Sync + 'static>(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        topic: &Topic<T>,
+    ) -> Result<Subscription<T>, Error> {
+        self.subscription_with(runtime, topic, SubscriptionOptions::new())
+    }
+
+    /// As [`subscription`](Self::subscription), with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`publisher`](Self::publisher), and [`ErrorKind::InvalidSetting`] for a capacity of 0.
+    pub fn subscription_with<T: ?Sized + Send + Sync + 'static>(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        topic: &Topic<T>,
+        options: SubscriptionOptions<T>,
+    ) -> Result<Subscription<T>, Error> {
+        let delivery = options.delivery(runtime, topic.name(), topic.id())?;
+        self.attach(topic, delivery.clone(), delivery.capacity())?;
+        Ok(Subscription::new(self, runtime, delivery))
+    }
+
+    /// A subscription as a crossbeam channel.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscription_with`](Self::subscription_with).
+    pub fn channel<T: ?Sized + Send + Sync + 'static>(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        topic: &Topic<T>,
+        options: SubscriptionOptions<T>,
+    ) -> Result<ChannelSubscription<T>, Error> {
+        let settings = options.settings(runtime, topic.name(), topic.id())?;
+        let capacity = settings.capacity;
+        let channel = Channel::new(runtime, topic.name(), topic.id(), settings);
+        self.attach(topic, channel.clone(), capacity)?;
+        Ok(ChannelSubscription {
+            channel,
+            graph: Arc::downgrade(self),
+        })
+    }
+
+    /// A subscription to pull from, to every topic of `pattern` and type `T`, now and later.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscription_with`](Self::subscription_with); [`ErrorKind::TypeConflict`] if a topic that matches has another
+    /// type now. Later ones of another type are left out.
+    pub fn subscription_matching<T: ?Sized + Send + Sync + 'static>(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        pattern: &str,
+        options: SubscriptionOptions<T>,
+    ) -> Result<Subscription<T>, Error> {
+        let pattern = Pattern::new(pattern)?;
+        let delivery = options.delivery(runtime, "", TopicId::from_name(&pattern.to_string()))?;
+        self.attach_matching(Matches::Names(pattern), &delivery)?;
+        Ok(Subscription::new(self, runtime, delivery))
+    }
+
+    /// Attaches a queue to its topic.
+    pub(crate) fn attach<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        topic: &Topic<T>,
+        subscriber: Arc<dyn Subscriber<T>>,
+        capacity: usize,
+    ) -> Result<(), Error> {
+        let core = {
+            let mut wiring = self.wiring.lock();
+            let core = self.declare_in(&mut wiring, topic)?;
+            core.add_own(subscriber.clone());
+            let late = Late {
+                subscriber,
+                capacity,
+            };
+            wiring.relink(topic.id(), Some(&late));
+            core
+        };
+        self.tell(Event::SubscriberMatched {
+            topic: topic.label(),
+            subscribers: core.subscriber_count(),
+        });
+        Ok(())
+    }
+
+    pub(crate) fn attach_matching<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        pattern: Matches,
+        delivery: &Arc<Delivery<T>>,
+    ) -> Result<(), Error> {
+        let mut wiring = self.wiring.lock();
+        let matching: Vec<_> = wiring
+            .topics
+            .values()
+            .filter(|topic| pattern.matches(&***topic))
+            .cloned()
+            .collect();
+        for topic in &matching {
+            if topic.clone().as_any().downcast::<TopicCore<T>>().is_err() {
+                let text = format!(
+                    "cannot subscribe to {}: topic {:?} has type {}, not {}",
+                    match &pattern {
+                        Matches::Names(pattern) => format!("{pattern:?}"),
+                        Matches::Mid(mid) => format!("mid {mid}"),
+                    },
+                    topic.label(),
+                    topic.type_name(),
+                    std::any::type_name::<T>()
+                );
+                return Err(Error::new(ErrorKind::TypeConflict, text));
+            }
+        }
+        let subscriber = delivery.clone();
+        let attach = move |topic: &Arc<dyn AnyTopic>| match topic
+            .clone()
+            .as_any()
+            .downcast::<TopicCore<T>>()
+        {
+            Ok(core) => {
+                core.add_own(subscriber.clone());
+                true
+            }
+            Err(_) => false,
+        };
+        for topic in &matching {
+            attach(topic);
+        }
+        wiring.patterns.push(PatternSubscription {
+            id: delivery.id_of(),
+            pattern,
+            attach: Box::new(attach),
+        });
+        let late = Late::<T> {
+            subscriber: delivery.clone(),
+            capacity: delivery.capacity(),
+        };
+        for topic in matching {
+            wiring.relink(topic.id(), Some(&late));
+        }
+        Ok(())
+    }
+
+    /// Takes a subscription out of all topics and closes its queue.
+    pub(crate) fn detach<T: ?Sized + Send + Sync + 'static>(&self, delivery: &Arc<Delivery<T>>) {
+        self.detach_id(delivery.id_of());
+        delivery.close(Closed::Unsubscribed);
+    }
+
+    pub(crate) fn detach_id(&self, id: SubscriptionId) {
+        let mut gone = Vec::new();
+        {
+            let mut wiring = self.wiring.lock();
+            wiring.patterns.retain(|p| p.id != id);
+            let topics: Vec<_> = wiring.topics.values().cloned().collect();
+            for topic in topics {
+                if topic.remove_own(id) {
+                    wiring.relink(topic.id(), None);
+                    gone.push((topic.label(), topic.subscriber_count()));
+                }
+            }
+        }
+        for (topic, subscribers) in gone {
+            self.tell(Event::SubscriberUnmatched { topic, subscribers });
+        }
+    }
+
+    /// Makes samples of topic `from` arrive at subscribers of topic `to`, too. Either may be declared later.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Refused`] if it would close a circle; [`ErrorKind::TypeConflict`] if the two have different types;
+    /// [`ErrorKind::InvalidName`].
+    pub fn connect(&self, from: &str, to: &str) -> Result<(), Error> {
+        let cannot = |kind, what: String| {
+            Error::new(kind, format!("cannot connect {from:?} to {to:?}: {what}"))
+        };
+        for name in [from, to] {
+            Name::new(name).map_err(|e| cannot(ErrorKind::InvalidName, e.to_string()))?;
+        }
+        let (a, b) = (TopicId::from_name(from), TopicId::from_name(to));
+        let mut wiring = self.wiring.lock();
+        if wiring.reached(b).contains(&a) {
+            return Err(cannot(
+                ErrorKind::Refused,
+                format!("samples of {to:?} already arrive at {from:?}"),
+            ));
+        }
+        // Every topic of one connected group has one type.
+        let mut group = wiring.wired_with(a);
+        group.extend(wiring.wired_with(b));
+        group.extend([a, b]);
+        let mut declared = group.iter().filter_map(|id| wiring.topics.get(id));
+        if let Some(first) = declared.next()
+            && let Some(other) = declared.find(|t| t.type_name() != first.type_name())
+        {
+            return Err(cannot(
+                ErrorKind::TypeConflict,
+                format!(
+                    "{:?} has type {}, and {:?} has type {}",
+                    first.label(),
+                    first.type_name(),
+                    other.label(),
+                    other.type_name()
+                ),
+            ));
+        }
+        wiring.names.insert(a, from.to_owned());
+        wiring.names.insert(b, to.to_owned());
+        wiring.connections.insert((a, b));
+        wiring.relink(a, None);
+        Ok(())
+    }
+
+    /// Ends a connection. False if there was none.
+    pub fn disconnect(&self, from: &str, to: &str) -> bool {
+        let pair = (TopicId::from_name(from), TopicId::from_name(to));
+        let mut wiring = self.wiring.lock();
+        let had = wiring.connections.remove(&pair);
+        if had {
+            wiring.relink(pair.0, None);
+        }
+        had
+    }
+
+    /// Makes every publisher of the node wait until [`resume`](Self::resume).
+    pub fn pause(&self) {
+        self.gate.pause();
+    }
+
+    /// Lets the node's publishers go on.
+    pub fn resume(&self) {
+        self.gate.resume();
+    }
+
+    /// The node's own publisher of dynamic messages on a topic.
+    pub(crate) fn msg_publisher(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        topic: &Topic<Msg>,
+    ) -> Result<Publisher<Msg>, Error> {
+        if let Some(known) = self.msgs.lock().get(&topic.id()) {
+            return Ok(known.clone());
+        }
+        let made = self.publisher(runtime, topic)?;
+        let mut msgs = self.msgs.lock();
+        Ok(msgs.entry(topic.id()).or_insert(made).clone())
+    }
+
+    pub(crate) fn find(&self, id: TopicId) -> Option<Arc<dyn AnyTopic>> {
+        self.wiring.lock().topics.get(&id).cloned()
+    }
+
+    /// Publishes an event, if anybody listens.
+    pub(crate) fn tell(&self, event: Event) {
+        if let Some(publisher) = self.events.get()
+            && !event.is_about(EVENTS.name())
+        {
+            // Events never hold anybody back.
+            let _nobody_waits = publisher.try_publish(event);
+        }
+    }
+
+    pub(crate) fn publisher_gone(&self, topic: &str, publishers: usize) {
+        self.tell(Event::PublisherUnmatched {
+            topic: topic.to_owned(),
+            publishers,
+        });
+    }
+
+    /// From now on [`EVENTS`] are published.
+    ///
+    /// # Errors
+    ///
+    /// As [`publisher`](Self::publisher).
+    pub fn publish_events(self: &Arc<Self>, runtime: &Runtime) -> Result<(), Error> {
+        if self.events.get().is_none() {
+            let publisher = self.publisher(runtime, &EVENTS)?;
+            let _other_was_first = self.events.set(publisher);
+        }
+        Ok(())
+    }
+
+    /// Every topic, by name.
+    pub fn snapshot(&self) -> Vec<TopicSnapshot> {
+        let (topics, connections, names) = {
+            let wiring = self.wiring.lock();
+            (
+                wiring.topics.values().cloned().collect::<Vec<_>>(),
+                wiring.connections.clone(),
+                wiring.names.clone(),
+            )
+        };
+        let mut snapshots: Vec<_> = topics
+            .iter()
+            .map(|topic| {
+                let mut snapshot = topic.snapshot();
+                snapshot.connected_to = connections
+                    .iter()
+                    .filter(|(from, _)| *from == topic.id())
+                    .filter_map(|(_, to)| names.get(to).cloned())
+                    .collect();
+                snapshot
+            })
+            .collect();
+        snapshots.sort_by(|a, b| a.name.cmp(&b.name));
+        snapshots
+    }
+}
+
+impl Wiring {
+    /// What samples of `id` arrive at: itself and what it is connected to, however far.
+    fn reached(&self, id: TopicId) -> BTreeSet<TopicId> {
+        let mut reached = BTreeSet::from([id]);
+        let mut next = vec![id];
+        while let Some(from) = next.pop() {
+            for (_, to) in self.connections.iter().filter(|(a, _)| *a == from) {
+                if reached.insert(*to) {
+                    next.push(*to);
+                }
+            }
+        }
+        reached
+    }
+
+    /// Everything in the same group of connections, in either direction.
+    fn wired_with(&self, id: TopicId) -> BTreeSet<TopicId> {
+        let mut group = BTreeSet::from([id]);
+        loop {
+            let before = group.len();
+            for (a, b) in &self.connections {
+                if group.contains(a) || group.contains(b) {
+                    group.extend([*a, *b]);
+                }
+            }
+            if group.len() == before {
+                group.remove(&id);
+                return group;
+            }
+        }
+    }
+
+    /// Makes the lists anew of all topics whose samples arrive at `changed`, or that `changed` leads to.
+    fn relink(&self, changed: TopicId, late: Option<&(dyn Any + Send + Sync)>) {
+        for topic in self.topics.values() {
+            let reached = self.reached(topic.id());
+            if !reached.contains(&changed) {
+                continue;
+            }
+            let reached: Vec<_> = reached
+                .iter()
+                .filter_map(|id| self.topics.get(id).cloned())
+                .collect();
+            topic.relink(&reached, late);
+        }
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // The node has ended: whoever waits for a sample learns it.
+        for topic in std::mem::take(&mut self.wiring.get_mut().topics).into_values() {
+            topic.close_all();
+        }
+    }
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let topics: Vec<_> = self
+            .wiring
+            .lock()
+            .topics
+            .values()
+            .map(|t| topic::label(t.name(), t.id()))
+            .collect();
+        f.debug_struct("Graph").field("topics", &topics).finish()
+    }
+}

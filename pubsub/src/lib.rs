@@ -1,0 +1,41 @@
+//! Topics: many readers of one stream, through bounded queues that push back.
+//!
+//! Built on the runtime's two seams (lanes and outboxes); it has no `unsafe`. Programs use the facade, `mproc`.
+
+#![forbid(unsafe_code)]
+
+mod channel;
+mod codec;
+mod delivery;
+mod error;
+mod events;
+mod fan_out;
+mod graph;
+mod id;
+mod leases;
+mod msg;
+mod pattern;
+mod processors;
+mod publisher;
+mod sample;
+mod snapshot;
+mod subscription;
+mod topic;
+mod topic_core;
+
+pub use channel::ChannelSubscription;
+pub use codec::{Codec, CodecError, CodecKind};
+pub use delivery::DEFAULT_SUBSCRIPTION_CAPACITY;
+pub use error::{PublishError, RecvError, TryRecvError};
+pub use events::{EVENTS, Event};
+pub use fan_out::Delivered;
+pub use graph::Graph;
+pub use id::{PublisherId, SubscriptionId, TopicId};
+pub use msg::{Data, Msg, Place, accept_msgs, send_msg};
+pub use pattern::Pattern;
+pub use processors::{CallbackSubscription, Subscribing, Topics};
+pub use publisher::{Loan, Publisher, PublisherOptions};
+pub use sample::Sample;
+pub use snapshot::{PublisherSnapshot, SubscriptionSnapshot, TopicSnapshot};
+pub use subscription::{Control, Selectable, Subscription, SubscriptionOptions, select};
+pub use topic::Topic;

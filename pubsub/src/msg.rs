@@ -1,0 +1,220 @@
+//! Dynamic messages, for programs and scripts that decide at run time: who, what and with which data are all values.
+
+use crate::graph::Graph;
+use crate::id::TopicId;
+use crate::topic::Topic;
+use mproc_runtime::{Address, Error, ErrorKind, Handle, ProcessorId, Recipient, Runtime};
+use parking_lot::Mutex;
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A processor, and a component of it that its handler knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The processor.
+    pub processor: ProcessorId,
+    /// The component; 0 where there is only one.
+    pub component: u32,
+}
+
+impl Place {
+    /// A processor that has one component.
+    pub fn of(processor: ProcessorId) -> Self {
+        Self {
+            processor,
+            component: 0,
+        }
+    }
+
+    /// Another component of the same processor.
+    pub fn component(self, component: u32) -> Self {
+        Self { component, ..self }
+    }
+}
+
+/// What a [`Msg`] carries.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum Data {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// Bytes.
+    Bytes(Arc<[u8]>),
+    /// Any value, shared: a sample too, whose lease it then holds.
+    Shared(Arc<dyn Any + Send + Sync>),
+}
+
+impl Data {
+    /// A shared value.
+    pub fn shared<T: Send + Sync + 'static>(value: T) -> Self {
+        Self::Shared(Arc::new(value))
+    }
+
+    /// The bytes, if it is bytes.
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The shared value, if it is a `T`.
+    pub fn downcast_ref<T: 'static>(&self) -> Option<&T> {
+        match self {
+            Self::Shared(value) => value.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("Empty"),
+            Self::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+            Self::Shared(_) => f.write_str("Shared(..)"),
+        }
+    }
+}
+
+/// A message whose receiver, kind and data are decided at run time.
+///
+/// With a `dst` it goes to that processor, which handles it by `impl Handle<Msg>`. Without one it is published on the
+/// topic (`mid`, `cmd`).
+///
+/// # Examples
+///
+/// ```
+/// use mproc_pubsub::{Data, Msg, Place};
+/// use mproc_runtime::ProcessorId;
+///
+/// let (a, b) = (ProcessorId::from_number(1).unwrap(), ProcessorId::from_number(2).unwrap());
+/// let question = Msg::new(7, 1).from(Place::of(a)).to(Place::of(b).component(3)).tag(42);
+/// let answer = question.reply(0, Data::Empty);
+/// assert_eq!(answer.dst, Some(Place::of(a)));
+/// assert_eq!(answer.src, Some(Place::of(b).component(3)));
+/// assert_eq!((answer.mid, answer.cmd, answer.tag), (7, 1, 42));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Msg {
+    /// Who sends it.
+    pub src: Option<Place>,
+    /// Whom it is for; `None` for all who subscribe to its topic.
+    pub dst: Option<Place>,
+    /// The protocol, or kind of message.
+    pub mid: u32,
+    /// The command within it.
+    pub cmd: u32,
+    /// Pairs an answer with its question.
+    pub tag: u64,
+    /// 0 for well, else what the protocol says.
+    pub status: i32,
+    /// What it carries.
+    pub data: Data,
+}
+
+impl Msg {
+    /// A message of this kind, from nobody and for all.
+    pub fn new(mid: u32, cmd: u32) -> Self {
+        Self {
+            mid,
+            cmd,
+            ..Self::default()
+        }
+    }
+
+    /// Sent by `src`.
+    pub fn from(mut self, src: Place) -> Self {
+        self.src = Some(src);
+        self
+    }
+
+    /// For `dst`.
+    pub fn to(mut self, dst: Place) -> Self {
+        self.dst = Some(dst);
+        self
+    }
+
+    /// With this tag.
+    pub fn tag(mut self, tag: u64) -> Self {
+        self.tag = tag;
+        self
+    }
+
+    /// With this data.
+    pub fn data(mut self, data: Data) -> Self {
+        self.data = data;
+        self
+    }
+
+    /// The topic that it is published on when it has no `dst`.
+    pub fn topic(&self) -> TopicId {
+        TopicId::new(self.mid, self.cmd)
+    }
+
+    /// The answer: back to where it came from, with the same kind and tag.
+    pub fn reply(&self, status: i32, data: Data) -> Self {
+        Self {
+            src: self.dst,
+            dst: self.src,
+            mid: self.mid,
+            cmd: self.cmd,
+            tag: self.tag,
+            status,
+            data,
+        }
+    }
+
+    /// The same message again; shared data is shared, not copied.
+    pub fn dup(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// Who takes dynamic messages. Kept by the node.
+#[derive(Debug, Default)]
+pub(crate) struct Switchboard {
+    receivers: Mutex<BTreeMap<ProcessorId, Recipient<Msg>>>,
+}
+
+/// Lets `address` be reached by [`send_msg`]. It stays reachable until it ends.
+pub fn accept_msgs<P: Handle<Msg>>(runtime: &Runtime, address: &Address<P>) -> Place {
+    let board = runtime.extension(Switchboard::default);
+    let mut receivers = board.receivers.lock();
+    receivers.insert(address.id(), address.recipient());
+    Place::of(address.id())
+}
+
+/// Sends a dynamic message: to its `dst`, or to all who subscribe to its topic.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] if no processor with that id takes dynamic messages; else as
+/// [`Address::send`] and [`Publisher::publish`](crate::Publisher::publish).
+pub fn send_msg(runtime: &Runtime, msg: Msg) -> Result<(), Error> {
+    let Some(dst) = msg.dst else {
+        let topic = Topic::<Msg>::local_with_id(msg.topic());
+        let graph = Graph::of(runtime);
+        let publisher = graph.msg_publisher(runtime, &topic)?;
+        publisher.publish(msg)?;
+        return Ok(());
+    };
+    let board = runtime.extension(Switchboard::default);
+    let receiver = board.receivers.lock().get(&dst.processor).cloned();
+    let Some(receiver) = receiver else {
+        let text = format!(
+            "cannot send a message to {}: no processor with that id takes dynamic messages",
+            dst.processor
+        );
+        return Err(Error::new(ErrorKind::NotFound, text));
+    };
+    receiver.send(msg).map_err(|error| {
+        if let mproc_runtime::SendError::Closed(_) = &error {
+            board.receivers.lock().remove(&dst.processor);
+        }
+        Error::from(error)
+    })
+}

@@ -1,0 +1,500 @@
+//! Topics inside processors: publishing from handlers, and subscriptions as lanes.
+
+use crate::delivery::{Delivery, Intake, Next};
+use crate::error::PublishError;
+use crate::fan_out::Delivered;
+use crate::graph::{Graph, Matches};
+use crate::id::TopicId;
+use crate::msg::Msg;
+use crate::pattern::Pattern;
+use crate::publisher::{Publisher, PublisherOptions};
+use crate::sample::Sample;
+use crate::subscription::{Control, Hanging, SubscriptionOptions};
+use crate::topic::Topic;
+use mproc_runtime::{
+    Address, Cx, Error, Fault, Handle, LaneBell, LaneSource, Processor, Runtime, WhenFull,
+};
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// What handlers do with topics, through their [`Cx`].
+pub trait Topics<P: Processor> {
+    /// Publishes `value`. The publisher is kept with the processor: there is no look-up by name per call.
+    ///
+    /// # Errors
+    ///
+    /// As [`Publisher::publish`], and [`PublishError::Refused`] if the topic cannot be declared.
+    fn publish<T: Send + Sync + 'static>(
+        &mut self,
+        topic: &Topic<T>,
+        value: T,
+    ) -> Result<Delivered, PublishError<T>>;
+
+    /// The processor's publisher of `topic`, made at its first use: for loans, `try_publish` and the rest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::publisher`].
+    fn publisher<T: ?Sized + Send + Sync + 'static>(
+        &mut self,
+        topic: &Topic<T>,
+    ) -> Result<Publisher<T>, Error>;
+
+    /// A publisher of `topic` with options, which [`publish`](Self::publish) on the topic uses from now on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::publisher_with`].
+    fn publisher_with<T: ?Sized + Send + Sync + 'static>(
+        &mut self,
+        topic: &Topic<T>,
+        options: PublisherOptions,
+    ) -> Result<Publisher<T>, Error>;
+
+    /// Subscribes the processor to `topic`. What follows says how samples become messages:
+    /// [`samples`](Subscribing::samples), [`map`](Subscribing::map) or [`call`](Subscribing::call).
+    fn subscribe<T: ?Sized + Send + Sync + 'static>(
+        &mut self,
+        topic: &Topic<T>,
+    ) -> Subscribing<'_, P, T>;
+
+    /// Subscribes the processor to every topic of type `T` whose name matches, now and later.
+    fn subscribe_matching<T: ?Sized + Send + Sync + 'static>(
+        &mut self,
+        pattern: &str,
+    ) -> Subscribing<'_, P, T>;
+
+    /// Subscribes the processor to the dynamic messages of (`mid`, `cmd`).
+    fn subscribe_msgs(&mut self, id: TopicId) -> Subscribing<'_, P, Msg>;
+
+    /// Subscribes the processor to the dynamic messages of every command of `mid`, now and later.
+    fn subscribe_mid(&mut self, mid: u32) -> Subscribing<'_, P, Msg>;
+}
+
+/// The processor's publishers, by topic and type. A handful at most: a list is searched faster than a map.
+#[derive(Default)]
+struct Publishers(Vec<(TopicId, Box<dyn Any>)>);
+
+impl<P: Processor, R: 'static> Topics<P> for Cx<'_, P, R> {
+    fn publish<T: Send + Sync + 'static>(
+        &mut self,
+        topic: &Topic<T>,
+        value: T,
+    ) -> Result<Delivered, PublishError<T>> {
+        let known = self.extensions().get_or_default::<Publishers>();
+        if let Some(publisher) = known.find::<T>(topic) {
+            return publisher.publish(value);
+        }
+        match self.publisher(topic) {
+            Ok(publisher) => publisher.publish(value),
+            Err(error) => Err(PublishError::Refused { value, error }),
+        }
+    }
+
+    fn publisher<T: ?Sized + Send + Sync + 'static>(
+        &mut self,
+        topic: &Topic<T>,
+    ) -> Result<Publisher<T>, Error> {
+        let known = self.extensions().get_or_default::<Publishers>();
+        if let Some(publisher) = known.find::<T>(topic) {
+            return Ok(publisher.clone());
+        }
+        self.publisher_with(topic, PublisherOptions::default())
+    }
+
+    fn publisher_with<T: ?Sized + Send + Sync + 'static>(
+        &mut self,
+        topic: &Topic<T>,
+        options: PublisherOptions,
+    ) -> Result<Publisher<T>, Error> {
+        let runtime = self.runtime();
+        let publisher = Graph::of(&runtime).publisher_with(&runtime, topic, options)?;
+        let known = self.extensions().get_or_default::<Publishers>();
+        known
+            .0
+            .retain(|(id, p)| *id != topic.id() || !p.is::<Publisher<T>>());
+        known.0.push((topic.id(), Box::new(publisher.clone())));
+        Ok(publisher)
+    }
+
+    fn subscribe<T: ?Sized + Send + Sync + 'static>(
+        &mut self,
+        topic: &Topic<T>,
+    ) -> Subscribing<'_, P, T> {
+        Subscribing::new(self, To::Topic(*topic))
+    }
+
+    fn subscribe_matching<T: ?Sized + Send + Sync + 'static>(
+        &mut self,
+        pattern: &str,
+    ) -> Subscribing<'_, P, T> {
+        Subscribing::new(self, To::Pattern(pattern.to_owned()))
+    }
+
+    fn subscribe_msgs(&mut self, id: TopicId) -> Subscribing<'_, P, Msg> {
+        Subscribing::new(self, To::Topic(Topic::local_with_id(id)))
+    }
+
+    fn subscribe_mid(&mut self, mid: u32) -> Subscribing<'_, P, Msg> {
+        Subscribing::new(self, To::Mid(mid))
+    }
+}
+
+impl Publishers {
+    fn find<T: ?Sized + Send + Sync + 'static>(&self, topic: &Topic<T>) -> Option<&Publisher<T>> {
+        self.0
+            .iter()
+            .filter(|(id, _)| *id == topic.id())
+            .find_map(|(_, publisher)| publisher.downcast_ref())
+    }
+}
+
+enum To<T: ?Sized + 'static> {
+    Topic(Topic<T>),
+    Pattern(String),
+    Mid(u32),
+}
+
+/// What a processor's context can do for a subscription, whatever reply its handler owes.
+trait Host<P: Processor> {
+    fn runtime(&self) -> Runtime;
+    fn add_lane(
+        &mut self,
+        lane: Box<dyn FnOnce(LaneBell) -> Box<dyn LaneSource<P>> + '_>,
+    ) -> mproc_runtime::LaneId;
+    fn remove_lane(&mut self, lane: mproc_runtime::LaneId);
+    fn every(&mut self, period: Duration, call: SilenceCall<P>);
+}
+
+type SilenceCall<P> = Box<dyn FnMut(&mut P, &mut Cx<'_, P>)>;
+
+impl<P: Processor, R: 'static> Host<P> for Cx<'_, P, R> {
+    fn runtime(&self) -> Runtime {
+        Cx::runtime(self)
+    }
+
+    fn add_lane(
+        &mut self,
+        lane: Box<dyn FnOnce(LaneBell) -> Box<dyn LaneSource<P>> + '_>,
+    ) -> mproc_runtime::LaneId {
+        Cx::add_lane(self, lane)
+    }
+
+    fn remove_lane(&mut self, lane: mproc_runtime::LaneId) {
+        Cx::remove_lane(self, lane);
+    }
+
+    fn every(&mut self, period: Duration, mut call: SilenceCall<P>) {
+        self.every_with(period, move |me, _tick, cx| call(me, cx));
+    }
+}
+
+/// A subscription of a processor that is being made.
+#[must_use = "say what becomes of the samples: samples(), map() or call()"]
+pub struct Subscribing<'a, P: Processor, T: ?Sized + 'static> {
+    host: &'a mut dyn Host<P>,
+    to: To<T>,
+    options: SubscriptionOptions<T>,
+    silence: Option<(Duration, SilenceCall<P>)>,
+}
+
+impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> {
+    fn new<R: 'static>(cx: &'a mut Cx<'_, P, R>, to: To<T>) -> Self {
+        Self {
+            host: cx,
+            to,
+            options: SubscriptionOptions::new(),
+            silence: None,
+        }
+    }
+
+    /// As [`SubscriptionOptions::capacity`].
+    pub fn capacity(mut self, capacity: usize) -> Self {
+        self.options = self.options.capacity(capacity);
+        self
+    }
+
+    /// As [`SubscriptionOptions::when_full`].
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.options = self.options.when_full(when_full);
+        self
+    }
+
+    /// As [`SubscriptionOptions::filter`].
+    pub fn filter(mut self, filter: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
+        self.options = self.options.filter(filter);
+        self
+    }
+
+    /// As [`SubscriptionOptions::max_leases`].
+    pub fn max_leases(mut self, count: usize) -> Self {
+        self.options = self.options.max_leases(count);
+        self
+    }
+
+    /// With these options.
+    pub fn options(mut self, options: SubscriptionOptions<T>) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Sends the processor what `make` returns when nothing came for `limit`: once for each silence, and at most a quarter
+    /// of the limit late.
+    pub fn silence<M: 'static>(
+        mut self,
+        limit: Duration,
+        mut make: impl FnMut() -> M + 'static,
+    ) -> Self
+    where
+        P: Handle<M>,
+    {
+        self.silence = Some((limit, Box::new(move |me, cx| cx.handle_now(me, make()))));
+        self
+    }
+
+    /// Each sample becomes a message `Sample<T>`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::subscription_with`](crate::Graph::subscription_with).
+    pub fn samples(self) -> Result<Control, Error>
+    where
+        P: Handle<Sample<T>>,
+    {
+        self.call(|me, sample, cx| {
+            cx.handle_now(me, sample);
+            Ok(())
+        })
+    }
+
+    /// Each sample becomes the message that `make` makes of it: so a processor tells apart topics of one type.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::subscription_with`](crate::Graph::subscription_with).
+    pub fn map<M: 'static>(
+        self,
+        mut make: impl FnMut(Sample<T>) -> M + 'static,
+    ) -> Result<Control, Error>
+    where
+        P: Handle<M>,
+    {
+        self.call(move |me, sample, cx| {
+            cx.handle_now(me, make(sample));
+            Ok(())
+        })
+    }
+
+    /// `call` is called with each sample.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::subscription_with`](crate::Graph::subscription_with).
+    pub fn call(
+        self,
+        call: impl FnMut(&mut P, Sample<T>, &mut Cx<'_, P>) -> Result<(), Fault> + 'static,
+    ) -> Result<Control, Error> {
+        let runtime = self.host.runtime();
+        let graph = Graph::of(&runtime);
+        let (name, id) = match &self.to {
+            To::Topic(topic) => (topic.name(), topic.id()),
+            To::Pattern(pattern) => ("", TopicId::from_name(pattern)),
+            To::Mid(mid) => ("", TopicId::new(*mid, 0)),
+        };
+        let pattern = match &self.to {
+            To::Pattern(pattern) => Some(Matches::Names(Pattern::new(pattern)?)),
+            To::Mid(mid) => Some(Matches::Mid(*mid)),
+            To::Topic(_) => None,
+        };
+        let delivery = self.options.delivery(&runtime, name, id)?;
+        let hanging = Arc::new(Hanging {
+            delivery: delivery.clone(),
+            graph: Arc::downgrade(&graph),
+        });
+        let control = hanging.control();
+        let now = runtime.now();
+        let lane = SubscriptionLane {
+            intake: Intake::new(delivery.clone()),
+            call,
+            hanging,
+            processor: PhantomData::<fn(P)>,
+        };
+        let id = self.host.add_lane(Box::new(|bell| {
+            delivery.set_bell(bell);
+            Box::new(lane)
+        }));
+        let attached = match (&self.to, pattern) {
+            (To::Topic(topic), _) => graph.attach(topic, delivery.clone(), delivery.capacity()),
+            (_, Some(pattern)) => graph.attach_matching(pattern, &delivery),
+            (_, None) => Ok(()),
+        };
+        if let Err(error) = attached {
+            self.host.remove_lane(id);
+            return Err(error);
+        }
+        if let Some((limit, mut tell)) = self.silence {
+            let quiet = Arc::downgrade(&delivery);
+            let mut watch = Silence {
+                since: now,
+                taken: 0,
+                told: false,
+                limit,
+            };
+            self.host.every(
+                limit / 4,
+                Box::new(move |me, cx| {
+                    if let Some(delivery) = Weak::upgrade(&quiet)
+                        && watch.is_news(&delivery, cx.now())
+                    {
+                        tell(me, cx);
+                    }
+                }),
+            );
+        }
+        Ok(control)
+    }
+}
+
+/// Notices that nothing came for a while.
+struct Silence {
+    since: Instant,
+    taken: u64,
+    told: bool,
+    limit: Duration,
+}
+
+impl Silence {
+    fn is_news<T: ?Sized + Send + Sync + 'static>(
+        &mut self,
+        delivery: &Delivery<T>,
+        now: Instant,
+    ) -> bool {
+        let taken = delivery.taken_count();
+        if taken != self.taken {
+            self.taken = taken;
+            self.since = now;
+            self.told = false;
+            return false;
+        }
+        let silent = now.saturating_duration_since(self.since) >= self.limit;
+        silent && !std::mem::replace(&mut self.told, true)
+    }
+}
+
+impl<P: Processor, T: ?Sized> fmt::Debug for Subscribing<'_, P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subscribing({:?})", self.options)
+    }
+}
+
+/// The receiving half of a processor's subscription.
+struct SubscriptionLane<P, T: ?Sized + Send + Sync + 'static, F> {
+    intake: Intake<T>,
+    call: F,
+    /// What controls point to: it lives as long as the lane.
+    hanging: Arc<Hanging<T>>,
+    processor: PhantomData<fn(P)>,
+}
+
+impl<P, T, F> LaneSource<P> for SubscriptionLane<P, T, F>
+where
+    P: Processor,
+    T: ?Sized + Send + Sync + 'static,
+    F: FnMut(&mut P, Sample<T>, &mut Cx<'_, P>) -> Result<(), Fault> + 'static,
+{
+    fn serve(&mut self, processor: &mut P, cx: &mut Cx<'_, P>) -> bool {
+        match self.intake.next() {
+            Next::Sample(sample) => {
+                if let Err(fault) = (self.call)(processor, sample, cx) {
+                    cx.fault(processor, fault);
+                }
+                true
+            }
+            Next::Nothing => false,
+            Next::LeaseLimit => {
+                let fault = Fault::new(format!(
+                    "{} holds as many samples as it may; no more are taken until one is let go of",
+                    self.intake.label()
+                ));
+                cx.fault(processor, fault);
+                false
+            }
+        }
+    }
+
+    fn head(&self) -> Option<u64> {
+        self.intake.head()
+    }
+
+    fn item_type(&self) -> &'static str {
+        std::any::type_name::<Sample<T>>()
+    }
+
+    fn drain(&mut self) {
+        // Out of the topic, so that nothing new comes; what is queued is still served.
+        if let Some(graph) = self.hanging.graph.upgrade() {
+            graph.detach_id(self.hanging.delivery.id_of());
+        }
+    }
+
+    fn end(&mut self) {
+        self.intake.end();
+        match self.hanging.graph.upgrade() {
+            Some(graph) => graph.detach(&self.hanging.delivery),
+            None => {
+                use crate::delivery::{Closed, Subscriber as _};
+                self.hanging.delivery.close(Closed::Unsubscribed);
+            }
+        }
+    }
+}
+
+/// A `Send` closure that is called with each sample on a thread of its own; see `Node::subscribe` in the facade.
+pub struct CallbackSubscription<P: Processor> {
+    control: Control,
+    address: Option<Address<P>>,
+}
+
+impl<P: Processor> CallbackSubscription<P> {
+    /// For the facade.
+    pub fn new(control: Control, address: Address<P>) -> Self {
+        Self {
+            control,
+            address: Some(address),
+        }
+    }
+
+    /// Its controls.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Keeps it for the life of the node.
+    pub fn detach(mut self) -> Control {
+        self.address = None;
+        self.control.clone()
+    }
+
+    /// Ends it at once; what is queued is given back. The same as dropping it, said in words.
+    pub fn unsubscribe(self) {
+        drop(self);
+    }
+}
+
+impl<P: Processor> Drop for CallbackSubscription<P> {
+    fn drop(&mut self) {
+        if let Some(address) = self.address.take() {
+            self.control.unsubscribe();
+            address.stop();
+        }
+    }
+}
+
+impl<P: Processor> fmt::Debug for CallbackSubscription<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CallbackSubscription({:?})", self.control)
+    }
+}

@@ -1,0 +1,745 @@
+//! The publishing end of a topic.
+
+use crate::error::PublishError;
+use crate::fan_out::{Blocked, Delivered, Passage, try_fan_out};
+use crate::graph::Graph;
+use crate::id::{PublisherId, TopicId};
+use crate::leases::{Count, Gate, InFlight, Outstanding};
+use crate::sample::{Body, Boxed, Header, InLine, Kept};
+use crate::snapshot::PublisherSnapshot;
+use crate::topic_core::{AnyTopic, TopicCore, TopicState, label_as_name};
+use mproc_runtime::{
+    Attempt, DropCause, Error, ErrorKind, Fault, OutboxKey, Runtime, Undelivered, outbox_holds,
+    spill_undelivered,
+};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+/// What a publisher is made with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PublisherOptions {
+    history: usize,
+    in_flight: Option<usize>,
+    limit: Option<Duration>,
+}
+
+impl PublisherOptions {
+    /// No history, no bound on samples in flight, the node's limit.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Keeps the last `count` values. A late subscriber gets them first, in order: as many of the last as it has places.
+    pub fn history(mut self, count: usize) -> Self {
+        self.history = count;
+        self
+    }
+
+    /// At most `count` values may be out at `Wait` subscriptions, queued or held. The next publish waits.
+    pub fn in_flight(mut self, count: usize) -> Self {
+        self.in_flight = Some(count);
+        self
+    }
+
+    pub(crate) fn allows_nothing(&self) -> bool {
+        self.in_flight == Some(0)
+    }
+
+    /// How long [`publish`](Publisher::publish) waits for room.
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+/// What a topic knows of a publisher, whatever its type.
+#[derive(Debug)]
+pub(crate) struct PublisherStatus {
+    pub(crate) id: PublisherId,
+    pub(crate) history: usize,
+    /// Values published; the sequence number of the next. Written under the topic's lock.
+    published: AtomicU64,
+    outstanding: Arc<Count>,
+    in_flight: Arc<Count>,
+    gate: Gate,
+}
+
+impl PublisherStatus {
+    pub(crate) fn snapshot(&self) -> PublisherSnapshot {
+        PublisherSnapshot {
+            id: self.id,
+            published: self.published.load(Ordering::Relaxed),
+            outstanding: self.outstanding.get() as u64,
+            in_flight: self.in_flight.get() as u64,
+            paused: self.gate.is_paused(),
+        }
+    }
+}
+
+pub(crate) struct PublisherCore<T: ?Sized + Send + Sync + 'static> {
+    pub(crate) topic: Arc<TopicCore<T>>,
+    status: Arc<PublisherStatus>,
+    options: PublisherOptions,
+    runtime: Runtime,
+    graph: Weak<Graph>,
+    closed: AtomicBool,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
+    pub(crate) fn check_open(&self) -> Result<(), Blocked<T>> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Blocked::Closed);
+        }
+        if self.status.gate.is_paused() || self.topic.gate.is_paused() {
+            return Err(Blocked::Paused);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn poll_open(&self, waker: &Waker) -> Result<(), Blocked<T>> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Blocked::Closed);
+        }
+        if self.status.gate.poll_open(waker) && self.topic.gate.poll_open(waker) {
+            Ok(())
+        } else {
+            Err(Blocked::Paused)
+        }
+    }
+
+    /// A place among the values in flight, if they are bounded.
+    pub(crate) fn take_flight(&self) -> Result<Option<Arc<InFlight>>, Blocked<T>> {
+        match self.options.in_flight {
+            None => Ok(None),
+            Some(bound) => match InFlight::try_new(&self.status.in_flight, bound) {
+                Some(guard) => Ok(Some(guard)),
+                None => Err(Blocked::InFlight),
+            },
+        }
+    }
+
+    pub(crate) fn poll_flight(&self, waker: &Waker) -> Result<Option<Arc<InFlight>>, Blocked<T>> {
+        loop {
+            match self.take_flight() {
+                Err(Blocked::InFlight) => {
+                    let bound = self.options.in_flight.unwrap_or(usize::MAX);
+                    if !self.status.in_flight.poll_below(bound, waker) {
+                        return Err(Blocked::InFlight);
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// The number of the value that is being committed.
+    pub(crate) fn next_sequence(&self, _under_lock: &TopicState<T>) -> u64 {
+        self.status.published.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_published(&self, _under_lock: &mut TopicState<T>) {
+        let next = self.status.published.load(Ordering::Relaxed) + 1;
+        self.status.published.store(next, Ordering::Relaxed);
+    }
+
+    /// Keeps the value if this publisher keeps history. Returns what is forgotten for it.
+    pub(crate) fn keep_in_history(
+        &self,
+        state: &mut TopicState<T>,
+        body: &Arc<dyn Body<T>>,
+    ) -> Option<Arc<dyn Body<T>>> {
+        if self.options.history == 0 {
+            return None;
+        }
+        let kept = body.to_history()?;
+        state.keep(self.status.id, self.options.history, kept)
+    }
+
+    fn header(&self, parts: Vec<Vec<u8>>) -> Header {
+        Header {
+            topic: self.topic.name,
+            topic_id: self.topic.id,
+            publisher: self.status.id,
+            sequence: AtomicU64::new(0),
+            published: self.runtime.now(),
+            parts,
+            _outstanding: Some(Outstanding::new(&self.status.outstanding)),
+        }
+    }
+
+    fn key(&self) -> OutboxKey {
+        OutboxKey::Publisher(self.status.id.get())
+    }
+
+    fn limit(&self) -> Duration {
+        self.options
+            .limit
+            .unwrap_or_else(|| self.runtime.options().wait_limit())
+    }
+
+    /// Publishes a body, waiting as `wait` says. On failure nobody else has the body.
+    fn publish(
+        self: &Arc<Self>,
+        body: Arc<dyn Body<T>>,
+        wait: Wait,
+    ) -> Result<Delivered, (Arc<dyn Body<T>>, Failure)> {
+        let behind = outbox_holds(self.key());
+        if !behind {
+            match try_fan_out(self, &body) {
+                Ok(delivered) => return Ok(delivered),
+                Err(Blocked::Closed) => return Err((body, Failure::Closed)),
+                Err(blocked) => {
+                    if wait == Wait::No {
+                        return Err((body, Failure::Full(blocked.names())));
+                    }
+                    if !self.runtime.in_handler() {
+                        return self.publish_waiting(body, blocked, wait);
+                    }
+                }
+            }
+        } else if wait == Wait::No {
+            return Err((body, Failure::Full(vec!["the handler's outbox".into()])));
+        }
+        let limit = match wait {
+            Wait::AtMost(limit) => limit,
+            _ => self.limit(),
+        };
+        let entry = Box::new(Spilled {
+            publisher: self.clone(),
+            passage: Some(Passage::new(body.clone())),
+            full: Vec::new(),
+        });
+        match spill_undelivered(&self.runtime, self.key(), entry, limit) {
+            Ok(()) => Ok(Delivered {
+                deferred: true,
+                ..Delivered::default()
+            }),
+            Err(entry) => {
+                drop(entry);
+                Err((body, Failure::Full(vec!["the handler's outbox".into()])))
+            }
+        }
+    }
+
+    fn publish_waiting(
+        &self,
+        body: Arc<dyn Body<T>>,
+        mut blocked: Blocked<T>,
+        wait: Wait,
+    ) -> Result<Delivered, (Arc<dyn Body<T>>, Failure)> {
+        let limit = match wait {
+            Wait::AtMost(limit) => limit,
+            _ => self.limit(),
+        };
+        let deadline = self.runtime.now().checked_add(limit);
+        let waker = self.runtime.waker();
+        let mut passage = Passage::new(body.clone());
+        loop {
+            if let Blocked::Full(subscriber) = &blocked
+                && let Some(bell) = subscriber.owner()
+                && self.runtime.only_here(bell.driver())
+            {
+                return Err((body, Failure::Deadlock(blocked.names())));
+            }
+            if deadline.is_some_and(|d| self.runtime.now() >= d) {
+                return Err((body, Failure::Timeout(blocked.names())));
+            }
+            match passage.advance(self, &waker) {
+                Ok(delivered) => return Ok(delivered),
+                Err(Blocked::Closed) => return Err((body, Failure::Closed)),
+                Err(still) => blocked = still,
+            }
+            self.runtime.park(deadline);
+        }
+    }
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Drop for PublisherCore<T> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
+    fn close(&self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (waiters, _forgotten) = {
+            let mut state = self.topic.state.lock();
+            state.publishers.retain(|p| p.id != self.status.id);
+            let forgotten = state.forget(self.status.id);
+            self.topic.note_liveness(&state);
+            (std::mem::take(&mut state.waiters), forgotten)
+        };
+        waiters.into_iter().for_each(Waker::wake);
+        // Those who wait at a closed gate learn that it is over.
+        self.status.gate.resume();
+        if let Some(graph) = self.graph.upgrade() {
+            graph.publisher_gone(&self.topic.label(), self.topic.publisher_count());
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    No,
+    Limit,
+    AtMost(Duration),
+}
+
+enum Failure {
+    Full(Vec<String>),
+    Timeout(Vec<String>),
+    Deadlock(Vec<String>),
+    Closed,
+}
+
+impl Failure {
+    fn with<V>(self, value: V) -> PublishError<V> {
+        match self {
+            Self::Full(full) => PublishError::Full { value, full },
+            Self::Timeout(full) => PublishError::Timeout { value, full },
+            Self::Deadlock(full) => PublishError::Deadlock { value, full },
+            Self::Closed => PublishError::Closed(value),
+        }
+    }
+}
+
+/// A publish in a handler's outbox.
+struct Spilled<T: ?Sized + Send + Sync + 'static> {
+    publisher: Arc<PublisherCore<T>>,
+    passage: Option<Passage<T>>,
+    full: Vec<String>,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Undelivered for Spilled<T> {
+    fn attempt(&mut self, waker: &Waker) -> Attempt {
+        let Some(passage) = &mut self.passage else {
+            return Attempt::Ended;
+        };
+        match passage.advance(&self.publisher, waker) {
+            Ok(_) => Attempt::Delivered,
+            Err(Blocked::Closed) => Attempt::Ended,
+            Err(blocked) => {
+                self.full = blocked.names();
+                Attempt::Blocked(blocked.processor())
+            }
+        }
+    }
+
+    fn give_up(mut self: Box<Self>, cause: DropCause) -> Option<Fault> {
+        self.passage = None;
+        let topic = &self.publisher.topic;
+        let runtime = &self.publisher.runtime;
+        if let Some(name) = label_as_name(topic.name, topic.id) {
+            let type_name = std::any::type_name::<T>();
+            mproc_runtime::hook::dropped(&name, type_name, cause);
+            let now = runtime.now();
+            runtime
+                .dead_letters()
+                .record((None, name), type_name, cause, now, None);
+        }
+        Some(Fault::new(format!(
+            "cannot publish on {:?}: no room at {}",
+            topic.label(),
+            self.full.join(", ")
+        )))
+    }
+}
+
+/// Publishes values of a topic. Cheap to clone: clones are one publisher, with one sequence.
+///
+/// Dropping the last one, or [`close`](Self::close), ends it; what is queued is still delivered.
+pub struct Publisher<T: ?Sized + Send + Sync + 'static> {
+    core: Arc<PublisherCore<T>>,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
+    pub(crate) fn new(
+        graph: &Arc<Graph>,
+        runtime: &Runtime,
+        topic: Arc<TopicCore<T>>,
+        options: PublisherOptions,
+    ) -> Self {
+        let status = Arc::new(PublisherStatus {
+            id: PublisherId::next(),
+            history: options.history,
+            published: AtomicU64::new(0),
+            outstanding: Arc::default(),
+            in_flight: Arc::default(),
+            gate: Gate::default(),
+        });
+        let waiters = {
+            let mut state = topic.state.lock();
+            state.publishers.push(status.clone());
+            topic.note_liveness(&state);
+            std::mem::take(&mut state.waiters)
+        };
+        waiters.into_iter().for_each(Waker::wake);
+        Self {
+            core: Arc::new(PublisherCore {
+                topic,
+                status,
+                options,
+                runtime: runtime.without_guard(),
+                graph: Arc::downgrade(graph),
+                closed: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// The publisher's id.
+    pub fn id(&self) -> PublisherId {
+        self.core.status.id
+    }
+
+    /// The id of its topic.
+    pub fn topic_id(&self) -> TopicId {
+        self.core.topic.id
+    }
+
+    /// How many subscriptions a value would reach now.
+    pub fn subscriber_count(&self) -> usize {
+        self.core.topic.subscriber_count()
+    }
+
+    /// Waits until at least `count` subscriptions listen, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timeout`], saying how many there are.
+    pub fn wait_for_subscribers(&self, count: usize, limit: Duration) -> Result<(), Error> {
+        let topic = &self.core.topic;
+        wait_until(
+            &self.core.runtime,
+            limit,
+            |waker| topic.poll_subscribers(count, waker),
+            || {
+                format!(
+                    "topic {:?} has {} of {count} subscribers after {limit:?}",
+                    topic.label(),
+                    topic.subscriber_count()
+                )
+            },
+        )
+    }
+
+    /// Waits until every sample of every value has been given back, at most `limit`. Values kept in history do not count.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timeout`], saying how many values are still out.
+    pub fn flush(&self, limit: Duration) -> Result<(), Error> {
+        let status = &self.core.status;
+        wait_until(
+            &self.core.runtime,
+            limit,
+            |waker| status.outstanding.poll_below(1, waker),
+            || {
+                format!(
+                    "{} values of topic {:?} are still out after {limit:?}",
+                    status.outstanding.get(),
+                    self.core.topic.label()
+                )
+            },
+        )
+    }
+
+    /// Makes publishes wait until [`resume`](Self::resume), as if every queue were full.
+    pub fn pause(&self) {
+        self.core.status.gate.pause();
+    }
+
+    /// Lets publishes go on.
+    pub fn resume(&self) {
+        self.core.status.gate.resume();
+    }
+
+    /// Ends it, also for its clones. What is queued is still delivered; its history is gone.
+    pub fn close(&self) {
+        self.core.close();
+    }
+
+    /// What is known of it now.
+    pub fn snapshot(&self) -> PublisherSnapshot {
+        self.core.status.snapshot()
+    }
+
+    /// Nobody listens and nothing is kept: publishing would do nothing.
+    #[inline]
+    fn is_idle(&self) -> bool {
+        // Acquire pairs with the Release in `note_liveness`.
+        !self.core.topic.is_live.load(Ordering::Acquire)
+            && !self.core.closed.load(Ordering::Acquire)
+    }
+}
+
+/// Waits on this thread until `done`, or says why not.
+pub(crate) fn wait_until(
+    runtime: &Runtime,
+    limit: Duration,
+    mut done: impl FnMut(&Waker) -> bool,
+    why_not: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    let deadline = runtime.now().checked_add(limit);
+    let waker = runtime.waker();
+    loop {
+        if done(&waker) {
+            return Ok(());
+        }
+        if deadline.is_some_and(|d| runtime.now() >= d) {
+            return Err(Error::new(ErrorKind::Timeout, why_not()));
+        }
+        runtime.park(deadline);
+    }
+}
+
+impl<T: Send + Sync + 'static> Publisher<T> {
+    /// Publishes `value`: one sample, whatever the number of subscribers. Waits while a `Wait` subscription has no room,
+    /// at most the publisher's limit (5 seconds unless told otherwise).
+    ///
+    /// A publish happens for everybody at once or for nobody. If nobody listens it costs one load.
+    ///
+    /// # Errors
+    ///
+    /// Each gives the value back, and nobody got it; see [`PublishError`].
+    ///
+    /// # Deadlocks
+    ///
+    /// Inside a handler this does not wait: a value without room goes to the handler's outbox
+    /// ([`Delivered::deferred`]), and the processor takes no more messages until it is delivered. If that never happens
+    /// it becomes a dead letter, and the processor's `on_error` is told.
+    pub fn publish(&self, value: T) -> Result<Delivered, PublishError<T>> {
+        self.publish_value(value, Vec::new(), Wait::Limit)
+    }
+
+    /// As [`publish`](Self::publish), waiting at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish).
+    pub fn publish_timeout(&self, value: T, limit: Duration) -> Result<Delivered, PublishError<T>> {
+        self.publish_value(value, Vec::new(), Wait::AtMost(limit))
+    }
+
+    /// As [`publish`](Self::publish), without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::Full`] if a `Wait` subscription has no room.
+    pub fn try_publish(&self, value: T) -> Result<Delivered, PublishError<T>> {
+        self.publish_value(value, Vec::new(), Wait::No)
+    }
+
+    /// As [`publish`](Self::publish), with parts: bytes that travel with the value and are leased with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish); the parts are dropped.
+    pub fn publish_with_parts(
+        &self,
+        value: T,
+        parts: Vec<Vec<u8>>,
+    ) -> Result<Delivered, PublishError<T>> {
+        self.publish_value(value, parts, Wait::Limit)
+    }
+
+    fn publish_value(
+        &self,
+        value: T,
+        parts: Vec<Vec<u8>>,
+        wait: Wait,
+    ) -> Result<Delivered, PublishError<T>> {
+        if self.is_idle() {
+            return Ok(Delivered::default());
+        }
+        let core = &self.core;
+        let body: Arc<dyn Body<T>> = if core.options.history > 0 {
+            Arc::new(Kept {
+                header: core.header(parts),
+                codec: core.topic.codec,
+                encoded: OnceLock::new(),
+                value: Arc::new(Box::new(value)),
+            })
+        } else {
+            Arc::new(InLine {
+                header: core.header(parts),
+                codec: core.topic.codec,
+                encoded: OnceLock::new(),
+                value,
+            })
+        };
+        core.publish(body, wait)
+            .map_err(|(body, failure)| failure.with(*take_back(body)))
+    }
+}
+
+/// The value of a publish that failed.
+fn take_back<T: ?Sized + Send + Sync>(body: Arc<dyn Body<T>>) -> Box<T> {
+    match body.into_box() {
+        Ok(value) => value,
+        Err(_) => unreachable!("a publish that failed has given its body to nobody"),
+    }
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
+    fn publish_boxed(&self, value: Box<T>, wait: Wait) -> Result<Delivered, PublishError<Box<T>>> {
+        if self.is_idle() {
+            return Ok(Delivered::default());
+        }
+        let core = &self.core;
+        let body: Arc<dyn Body<T>> = if core.options.history > 0 {
+            Arc::new(Kept {
+                header: core.header(Vec::new()),
+                codec: core.topic.codec,
+                encoded: OnceLock::new(),
+                value: Arc::new(value),
+            })
+        } else {
+            Arc::new(Boxed {
+                header: core.header(Vec::new()),
+                codec: core.topic.codec,
+                encoded: OnceLock::new(),
+                value,
+            })
+        };
+        core.publish(body, wait)
+            .map_err(|(body, failure)| failure.with(take_back(body)))
+    }
+}
+
+impl<T: zerocopy::FromZeros + Send + Sync + 'static> Publisher<[T]> {
+    /// Memory for `count` values, to be filled and published. It is initialised, with zeros or with older values.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] if there is not that much memory.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_pubsub::{Graph, Topic};
+    /// # use mproc_runtime::Runtime;
+    /// const FRAMES: Topic<[u8]> = Topic::slices("frames");
+    /// # let node = Runtime::simulated(1);
+    /// # let graph = Graph::of(&node);
+    /// let camera = graph.publisher(&node, &FRAMES)?;
+    /// let screen = graph.subscription(&node, &FRAMES)?;
+    /// let mut loan = camera.loan(3)?;
+    /// loan.copy_from_slice(b"RGB");
+    /// loan.publish()?; // consumed: nobody can write to it afterwards
+    /// assert_eq!(&*screen.recv().wait()?, b"RGB");
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
+    pub fn loan(&self, count: usize) -> Result<Loan<[T]>, Error> {
+        // Through a vector, because that is how the crate allocates slices of any type.
+        let memory = T::new_vec_zeroed(count)
+            .map(Vec::into_boxed_slice)
+            .map_err(|_| {
+                let text = format!(
+                    "cannot loan {count} values of {} bytes on topic {:?}: no memory",
+                    size_of::<T>(),
+                    self.core.topic.label()
+                );
+                Error::new(ErrorKind::Io, text)
+            })?;
+        Ok(Loan {
+            publisher: self.clone(),
+            memory,
+        })
+    }
+}
+
+impl<T: zerocopy::FromZeros + Send + Sync + 'static> Publisher<T> {
+    /// Memory for one value, to be filled and published. It is initialised, with zeros or with an older value.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] if there is no memory.
+    pub fn loan_one(&self) -> Result<Loan<T>, Error> {
+        let memory = T::new_box_zeroed()
+            .map_err(|_| Error::new(ErrorKind::Io, "cannot loan a value: no memory"))?;
+        Ok(Loan {
+            publisher: self.clone(),
+            memory,
+        })
+    }
+}
+
+/// Memory to fill before publishing: what the subscribers will read.
+#[must_use = "a loan that is dropped publishes nothing"]
+pub struct Loan<T: ?Sized + Send + Sync + 'static> {
+    publisher: Publisher<T>,
+    memory: Box<T>,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Loan<T> {
+    /// Publishes it without copying, as [`Publisher::publish`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Publisher::publish`]; each gives the loan back.
+    pub fn publish(self) -> Result<Delivered, PublishError<Self>> {
+        self.publish_by(Wait::Limit)
+    }
+
+    /// As [`publish`](Self::publish), without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`Publisher::try_publish`]; each gives the loan back.
+    pub fn try_publish(self) -> Result<Delivered, PublishError<Self>> {
+        self.publish_by(Wait::No)
+    }
+
+    fn publish_by(self, wait: Wait) -> Result<Delivered, PublishError<Self>> {
+        let Self { publisher, memory } = self;
+        publisher
+            .publish_boxed(memory, wait)
+            .map_err(|error| error.map(|memory| Self { publisher, memory }))
+    }
+}
+
+impl<T: ?Sized + Send + Sync> Deref for Loan<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.memory
+    }
+}
+
+impl<T: ?Sized + Send + Sync> DerefMut for Loan<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.memory
+    }
+}
+
+impl<T: ?Sized + Send + Sync> fmt::Debug for Loan<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Loan({:?})", self.publisher)
+    }
+}
+
+impl<T: ?Sized + Send + Sync> Clone for Publisher<T> {
+    fn clone(&self) -> Self {
+        Self {
+            core: self.core.clone(),
+        }
+    }
+}
+
+impl<T: ?Sized + Send + Sync> fmt::Debug for Publisher<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Publisher({} on {:?})",
+            self.id().get(),
+            self.core.topic.label()
+        )
+    }
+}

@@ -1,0 +1,75 @@
+//! What is known of topics in a running program.
+
+use crate::codec::CodecKind;
+use crate::id::{PublisherId, SubscriptionId, TopicId};
+use mproc_runtime::{Drops, WhenFull};
+use serde::{Deserialize, Serialize};
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicSnapshot {
+    /// Its name, or its id as text.
+    pub name: String,
+    /// Its id.
+    pub id: TopicId,
+    /// The type of its values.
+    pub type_name: String,
+    /// How its values travel.
+    pub codec: CodecKind,
+    /// Who publishes on it.
+    pub publishers: Vec<PublisherSnapshot>,
+    /// Who subscribes to it, without those connected from other topics.
+    pub subscriptions: Vec<SubscriptionSnapshot>,
+    /// Values kept for late subscribers.
+    pub history: u64,
+    /// Topics whose subscribers get this topic's samples too.
+    pub connected_to: Vec<String>,
+}
+
+/// One publisher.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublisherSnapshot {
+    /// Its id.
+    pub id: PublisherId,
+    /// Values published while anybody listened or history was kept.
+    pub published: u64,
+    /// Values of which samples are queued or held.
+    pub outstanding: u64,
+    /// Values not given back by `Wait` subscriptions, if that is bounded.
+    pub in_flight: u64,
+    /// True while it is paused.
+    pub paused: bool,
+}
+
+/// One subscription. When it stands still, `offered = taken + dropped + refused + queued`, exactly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriptionSnapshot {
+    /// Its id.
+    pub id: SubscriptionId,
+    /// The processor that handles its samples; `None` if it is pulled from.
+    pub owner: Option<String>,
+    /// What it does when it is full.
+    pub when_full: WhenFull,
+    /// Its places.
+    pub capacity: u64,
+    /// True while it is paused.
+    pub paused: bool,
+    /// True if it is closed.
+    pub closed: bool,
+    /// Samples that passed its filter.
+    pub offered: u64,
+    /// Samples that were handed to its handler or receiver.
+    pub taken: u64,
+    /// Samples that wait.
+    pub queued: u64,
+    /// The most that ever waited.
+    pub high_water: u64,
+    /// Samples that were dropped, by cause.
+    pub dropped: Drops,
+    /// Samples that were refused because it was full.
+    pub refused: u64,
+    /// Sum of the gaps that its receiver has seen.
+    pub lost: u64,
+    /// Samples that are held, if that is bounded.
+    pub held: u64,
+}

@@ -1,0 +1,495 @@
+//! The receiving end of a topic, pulled from by a thread or a task.
+
+use crate::delivery::{DEFAULT_SUBSCRIPTION_CAPACITY, Delivery, Filter, Settings, Subscriber};
+use crate::error::{RecvError, TryRecvError};
+use crate::graph::Graph;
+use crate::id::{SubscriptionId, TopicId};
+use crate::publisher::wait_until;
+use crate::sample::Sample;
+use crate::snapshot::SubscriptionSnapshot;
+use mproc_runtime::queue::Ticket;
+use mproc_runtime::{Error, ErrorKind, Operation, Pending, Runtime, RuntimeCore, WhenFull};
+use parking_lot::Mutex;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// What a subscription is made with.
+///
+/// # Examples
+///
+/// ```
+/// use mproc_pubsub::SubscriptionOptions;
+/// use mproc_runtime::WhenFull;
+///
+/// let newest_even = SubscriptionOptions::new()
+///     .capacity(8)
+///     .when_full(WhenFull::DropOldest)
+///     .filter(|n: &i64| n % 2 == 0);
+/// # let _ = newest_even;
+/// ```
+pub struct SubscriptionOptions<T: ?Sized + 'static> {
+    capacity: Option<usize>,
+    when_full: WhenFull,
+    max_leases: Option<usize>,
+    filter: Option<Filter<T>>,
+}
+
+impl<T: ?Sized + 'static> SubscriptionOptions<T> {
+    /// 64 places (or what `MPROC_CAPACITY` says), publishers wait, no filter.
+    pub fn new() -> Self {
+        Self {
+            capacity: None,
+            when_full: WhenFull::Wait,
+            max_leases: None,
+            filter: None,
+        }
+    }
+
+    /// Exactly `capacity` samples are queued at most. At least 1; `Latest` always has 1.
+    pub fn capacity(mut self, capacity: usize) -> Self {
+        self.capacity = Some(capacity);
+        self
+    }
+
+    /// What happens to a sample that finds the queue full.
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
+    /// Lets only those values pass for which `filter` is true. It runs on the publisher's thread before queueing, and must
+    /// not publish.
+    pub fn filter(mut self, filter: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
+        self.filter = Some(Box::new(filter));
+        self
+    }
+
+    /// Whoever receives may hold at most `count` samples. Then no more are taken until one is let go of.
+    pub fn max_leases(mut self, count: usize) -> Self {
+        self.max_leases = Some(count);
+        self
+    }
+
+    pub(crate) fn delivery(
+        self,
+        runtime: &Runtime,
+        topic: &'static str,
+        topic_id: TopicId,
+    ) -> Result<Arc<Delivery<T>>, Error>
+    where
+        T: Send + Sync,
+    {
+        let settings = self.settings(runtime, topic, topic_id)?;
+        Ok(Delivery::new(runtime, topic, topic_id, settings))
+    }
+
+    pub(crate) fn settings(
+        self,
+        runtime: &Runtime,
+        topic: &'static str,
+        topic_id: TopicId,
+    ) -> Result<Settings<T>, Error> {
+        let capacity = self
+            .capacity
+            .unwrap_or_else(|| runtime.options().capacity_or(DEFAULT_SUBSCRIPTION_CAPACITY));
+        for (what, count) in [
+            ("a capacity", capacity),
+            ("a bound on leases", self.max_leases.unwrap_or(1)),
+        ] {
+            if count == 0 {
+                let text = format!(
+                    "cannot subscribe to {:?}: {what} must be at least 1, not 0",
+                    crate::topic::label(topic, topic_id)
+                );
+                return Err(Error::new(ErrorKind::InvalidSetting, text));
+            }
+        }
+        Ok(Settings {
+            capacity: if self.when_full == WhenFull::Latest {
+                1
+            } else {
+                capacity
+            },
+            when_full: self.when_full,
+            max_leases: self.max_leases,
+            filter: self.filter,
+        })
+    }
+}
+
+impl<T: ?Sized> Default for SubscriptionOptions<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for SubscriptionOptions<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubscriptionOptions")
+            .field("capacity", &self.capacity)
+            .field("when_full", &self.when_full)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A subscription's controls, for whoever does not receive from it. It keeps nothing alive; dropping it changes nothing.
+#[derive(Clone)]
+pub struct Control {
+    subscription: Weak<dyn Controlled>,
+    id: SubscriptionId,
+}
+
+/// A delivery whose type is forgotten.
+pub(crate) trait Controlled: Send + Sync {
+    fn pause(&self);
+    fn resume(&self);
+    fn unsubscribe(&self);
+    fn snapshot(&self) -> SubscriptionSnapshot;
+}
+
+/// What a control points to: the queue and where it hangs.
+pub(crate) struct Hanging<T: ?Sized + Send + Sync + 'static> {
+    pub(crate) delivery: Arc<Delivery<T>>,
+    pub(crate) graph: Weak<Graph>,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Hanging<T> {
+    pub(crate) fn control(self: &Arc<Self>) -> Control {
+        let me: Arc<dyn Controlled> = self.clone();
+        Control {
+            subscription: Arc::downgrade(&me),
+            id: self.delivery.id_of(),
+        }
+    }
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Controlled for Hanging<T> {
+    fn pause(&self) {
+        self.delivery.pause();
+    }
+
+    fn resume(&self) {
+        self.delivery.resume();
+    }
+
+    fn unsubscribe(&self) {
+        match self.graph.upgrade() {
+            Some(graph) => graph.detach(&self.delivery),
+            None => self.delivery.close(crate::delivery::Closed::Unsubscribed),
+        }
+    }
+
+    fn snapshot(&self) -> SubscriptionSnapshot {
+        self.delivery.snapshot()
+    }
+}
+
+impl Control {
+    /// Which subscription it is.
+    pub fn id(&self) -> SubscriptionId {
+        self.id
+    }
+
+    /// Stops handing out samples. The queue fills, and then its policy applies.
+    pub fn pause(&self) {
+        if let Some(subscription) = self.subscription.upgrade() {
+            subscription.pause();
+        }
+    }
+
+    /// Goes on handing out samples, in order.
+    pub fn resume(&self) {
+        if let Some(subscription) = self.subscription.upgrade() {
+            subscription.resume();
+        }
+    }
+
+    /// Ends the subscription at once; what is queued is given back.
+    pub fn unsubscribe(&self) {
+        if let Some(subscription) = self.subscription.upgrade() {
+            subscription.unsubscribe();
+        }
+    }
+
+    /// What is known of it now; `None` if it is gone.
+    pub fn snapshot(&self) -> Option<SubscriptionSnapshot> {
+        Some(self.subscription.upgrade()?.snapshot())
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Control({})", self.id.get())
+    }
+}
+
+/// A queue of samples to pull from. Several threads may; each sample goes to one.
+///
+/// Dropping it ends the subscription at once and gives queued samples back.
+pub struct Subscription<T: ?Sized + Send + Sync + 'static> {
+    hanging: Arc<Hanging<T>>,
+    runtime: Runtime,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Subscription<T> {
+    pub(crate) fn new(graph: &Arc<Graph>, runtime: &Runtime, delivery: Arc<Delivery<T>>) -> Self {
+        Self {
+            hanging: Arc::new(Hanging {
+                delivery,
+                graph: Arc::downgrade(graph),
+            }),
+            runtime: runtime.without_guard(),
+        }
+    }
+
+    pub(crate) fn delivery(&self) -> &Arc<Delivery<T>> {
+        &self.hanging.delivery
+    }
+
+    /// Its id, which samples carry.
+    pub fn id(&self) -> SubscriptionId {
+        self.delivery().id_of()
+    }
+
+    /// The next sample, waited for in any of the ways of [`Pending`]. Receivers are served in order.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A sample leaves the queue in the very moment that it is returned. A wait that is cancelled, also after it was woken,
+    /// loses nothing: the sample goes to the next who waits.
+    pub fn recv(&self) -> Pending<Sample<T>, RecvError> {
+        Pending::new(Arc::new(Recv {
+            delivery: self.delivery().clone(),
+            runtime: self.runtime.clone(),
+            ticket: Mutex::new(None),
+        }))
+    }
+
+    /// The next sample, waiting for it at most `limit` on this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError`].
+    pub fn recv_timeout(&self, limit: Duration) -> Result<Sample<T>, RecvError> {
+        match self.try_recv() {
+            Ok(sample) => Ok(sample),
+            Err(TryRecvError::Empty) => self.recv().wait_timeout(limit),
+            Err(TryRecvError::Closed) => Err(RecvError::Closed),
+            Err(TryRecvError::Disconnected) => Err(RecvError::Disconnected),
+        }
+    }
+
+    /// A sample, if one is queued and nobody else waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError`].
+    pub fn try_recv(&self) -> Result<Sample<T>, TryRecvError> {
+        match self.delivery().try_recv() {
+            Ok(Some(sample)) => Ok(sample),
+            Ok(None) => Err(TryRecvError::Empty),
+            Err(RecvError::Disconnected) => Err(TryRecvError::Disconnected),
+            Err(_) => Err(TryRecvError::Closed),
+        }
+    }
+
+    /// Samples as they come, waiting for each as long as it takes. Ends when the subscription is closed.
+    pub fn iter(&self) -> impl Iterator<Item = Sample<T>> + '_ {
+        std::iter::from_fn(|| self.recv_timeout(Duration::MAX).ok())
+    }
+
+    /// Samples that are queued now, without waiting.
+    pub fn try_iter(&self) -> impl Iterator<Item = Sample<T>> + '_ {
+        std::iter::from_fn(|| self.try_recv().ok())
+    }
+
+    /// Waits until at least `count` publishers are there, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timeout`], saying how many there are.
+    pub fn wait_for_publishers(&self, count: usize, limit: Duration) -> Result<(), Error> {
+        let delivery = self.delivery();
+        let topic = self
+            .hanging
+            .graph
+            .upgrade()
+            .and_then(|graph| graph.find(delivery.topic_id()))
+            .and_then(|topic| {
+                topic
+                    .as_any()
+                    .downcast::<crate::topic_core::TopicCore<T>>()
+                    .ok()
+            });
+        let Some(topic) = topic else {
+            let text = "a subscription to a pattern cannot wait for publishers";
+            return Err(Error::new(ErrorKind::Refused, text));
+        };
+        wait_until(
+            &self.runtime,
+            limit,
+            |waker| topic.poll_publishers(count, waker),
+            || format!("fewer than {count} publishers after {limit:?}"),
+        )
+    }
+
+    /// Its controls, for somebody else.
+    pub fn control(&self) -> Control {
+        self.hanging.control()
+    }
+
+    /// Stops handing out samples. The queue fills, and then its policy applies.
+    pub fn pause(&self) {
+        self.delivery().pause();
+    }
+
+    /// Goes on handing out samples, in order.
+    pub fn resume(&self) {
+        self.delivery().resume();
+    }
+
+    /// Ends it at once; what is queued is given back. The same as dropping it, said in words.
+    pub fn unsubscribe(self) {
+        drop(self);
+    }
+
+    /// What is known of it now.
+    pub fn snapshot(&self) -> SubscriptionSnapshot {
+        self.delivery().snapshot()
+    }
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Drop for Subscription<T> {
+    fn drop(&mut self) {
+        self.hanging.unsubscribe();
+    }
+}
+
+impl<T: ?Sized + Send + Sync> fmt::Debug for Subscription<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subscription({})", self.delivery().label())
+    }
+}
+
+struct Recv<T: ?Sized + Send + Sync + 'static> {
+    delivery: Arc<Delivery<T>>,
+    runtime: Runtime,
+    ticket: Mutex<Option<u64>>,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Operation<Sample<T>, RecvError> for Recv<T> {
+    fn begin(self: Arc<Self>, _: &mut Ticket, _: &Waker) -> Poll<Result<(), RecvError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll(&self, waker: &Waker) -> Poll<Result<Sample<T>, RecvError>> {
+        self.delivery.poll_recv(&mut self.ticket.lock(), waker)
+    }
+
+    fn is_done(&self) -> bool {
+        self.delivery.has_samples()
+    }
+
+    fn abandon(&self, _: &mut Ticket) {
+        self.delivery.leave_line(&mut self.ticket.lock());
+    }
+
+    fn refuse_to_block(&self) -> Option<RecvError> {
+        None
+    }
+
+    fn timeout(&self) -> RecvError {
+        RecvError::Timeout
+    }
+
+    fn runtime(&self) -> Arc<RuntimeCore> {
+        self.runtime.shared()
+    }
+
+    fn limit(&self) -> Duration {
+        self.runtime.options().wait_limit()
+    }
+}
+
+/// A subscription of any type, for [`select`].
+pub trait Selectable: selectable::Sealed {}
+
+mod selectable {
+    use std::task::Waker;
+
+    pub trait Sealed {
+        fn poll_ready(&self, waker: &Waker) -> bool;
+        fn runtime(&self) -> mproc_runtime::Runtime;
+    }
+}
+
+impl<T: ?Sized + Send + Sync> Selectable for Subscription<T> {}
+
+impl<T: ?Sized + Send + Sync> selectable::Sealed for Subscription<T> {
+    fn poll_ready(&self, waker: &Waker) -> bool {
+        self.delivery().poll_ready(waker)
+    }
+
+    fn runtime(&self) -> Runtime {
+        self.runtime.clone()
+    }
+}
+
+/// Waits until one of several subscriptions, of whatever types, has a sample or is closed, at most `limit`. Returns its
+/// index; if several have, the first after `last` (a hot subscription cannot starve the others if `last` is the index
+/// returned before).
+///
+/// # Errors
+///
+/// [`RecvError::Timeout`]; [`RecvError::Closed`] if there is nothing to wait for.
+///
+/// # Examples
+///
+/// ```
+/// # use mproc_pubsub::{Graph, Topic, select};
+/// # use mproc_runtime::Runtime;
+/// # use std::time::Duration;
+/// const NUMBERS: Topic<i64> = Topic::new("numbers");
+/// const WORDS: Topic<String> = Topic::new("words");
+/// # let node = Runtime::simulated(1);
+/// # let graph = Graph::of(&node);
+/// let numbers = graph.subscription(&node, &NUMBERS)?;
+/// let words = graph.subscription(&node, &WORDS)?;
+/// graph.publisher(&node, &WORDS)?.publish("hello".into())?;
+/// let ready = select(&[&numbers, &words], None, Duration::from_secs(1))?;
+/// assert_eq!(ready, 1);
+/// assert_eq!(*words.try_recv()?, "hello");
+/// # Ok::<(), mproc_runtime::Error>(())
+/// ```
+pub fn select(
+    subscriptions: &[&dyn Selectable],
+    last: Option<usize>,
+    limit: Duration,
+) -> Result<usize, RecvError> {
+    let Some(first) = subscriptions.first() else {
+        return Err(RecvError::Closed);
+    };
+    let runtime = first.runtime();
+    let deadline = runtime.now().checked_add(limit);
+    let waker = runtime.waker();
+    let start = last.map_or(0, |last| last.wrapping_add(1));
+    loop {
+        let order = (0..subscriptions.len()).map(|i| (start.wrapping_add(i)) % subscriptions.len());
+        if let Some(ready) = order
+            .into_iter()
+            .find(|&i| subscriptions[i].poll_ready(&waker))
+        {
+            return Ok(ready);
+        }
+        if deadline.is_some_and(|d| runtime.now() >= d) {
+            return Err(RecvError::Timeout);
+        }
+        runtime.park(deadline);
+    }
+}

@@ -1,0 +1,235 @@
+//! Topics: a name or an id, a type, and how its values travel.
+
+use crate::codec::{Codec, CodecError, CodecKind};
+use crate::id::TopicId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// A stream of values of one type. The constructor says how values travel; all are `const`.
+///
+/// # Examples
+///
+/// ```
+/// use mproc_pubsub::{Topic, TopicId};
+///
+/// struct Job; // any value, within this process
+/// const CHANGED: Topic<i64> = Topic::new("counter/changed");
+/// const POSE: Topic<[f64; 3]> = Topic::plain("robot/pose");
+/// const FRAMES: Topic<[u8]> = Topic::slices("camera/frames");
+/// const JOBS: Topic<Job> = Topic::local("jobs");
+/// const ALARM: Topic<String> = Topic::with_id(TopicId::new(7, 1));
+///
+/// assert_eq!(CHANGED.name(), "counter/changed");
+/// assert_eq!(ALARM.id().to_string(), "7:1");
+/// # let _ = (POSE, FRAMES, JOBS);
+/// ```
+pub struct Topic<T: ?Sized + 'static> {
+    name: &'static str,
+    id: TopicId,
+    codec: &'static Codec<T>,
+}
+
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Topic<T> {
+    /// Serde values: shared by `Arc` in a process, MessagePack between processes.
+    pub const fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            id: TopicId::from_name(name),
+            codec: const { &Codec::<T>::serde() },
+        }
+    }
+
+    /// As [`new`](Self::new), called by (`mid`, `cmd`) and not by name.
+    pub const fn with_id(id: TopicId) -> Self {
+        Self {
+            name: "",
+            id,
+            codec: const { &Codec::<T>::serde() },
+        }
+    }
+}
+
+impl<T: FromBytes + IntoBytes + Immutable + Send + Sync + 'static> Topic<T> {
+    /// Plain data: types for which every bit pattern is valid, read in place between processes.
+    pub const fn plain(name: &'static str) -> Self {
+        Self {
+            name,
+            id: TopicId::from_name(name),
+            codec: const { &Codec::<T>::plain() },
+        }
+    }
+}
+
+impl<T: FromBytes + IntoBytes + Immutable + Send + Sync + 'static> Topic<[T]> {
+    /// Slices of plain data, of any length, read in place between processes.
+    pub const fn slices(name: &'static str) -> Self {
+        Self {
+            name,
+            id: TopicId::from_name(name),
+            codec: const { &Codec::<[T]>::slices() },
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> Topic<T> {
+    /// Any value, within this process only.
+    pub const fn local(name: &'static str) -> Self {
+        Self {
+            name,
+            id: TopicId::from_name(name),
+            codec: const { &Codec::<T>::local() },
+        }
+    }
+
+    /// As [`local`](Self::local), called by (`mid`, `cmd`).
+    pub const fn local_with_id(id: TopicId) -> Self {
+        Self {
+            name: "",
+            id,
+            codec: const { &Codec::<T>::local() },
+        }
+    }
+}
+
+impl<T: ?Sized + 'static> Topic<T> {
+    /// Its name; empty if it is called by id.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its id.
+    pub const fn id(&self) -> TopicId {
+        self.id
+    }
+
+    /// How its values travel.
+    pub fn codec(&self) -> CodecKind {
+        self.codec.kind()
+    }
+
+    pub(crate) fn codec_ref(&self) -> &'static Codec<T> {
+        self.codec
+    }
+
+    /// A topic that is called otherwise and is equal in all else, for names that are known only at run time. Each
+    /// different name is kept for as long as the program runs.
+    pub fn renamed(&self, name: &str) -> Self {
+        let name = intern(name);
+        Self {
+            name,
+            id: TopicId::from_name(name),
+            codec: self.codec,
+        }
+    }
+
+    /// What people call it.
+    pub fn label(&self) -> String {
+        label(self.name, self.id)
+    }
+
+    /// The bytes that `value` has between processes.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] if the value cannot be encoded, or the topic is local.
+    pub fn encode(&self, value: &T) -> Result<Vec<u8>, CodecError> {
+        self.codec.encode(value)
+    }
+
+    /// The value that `bytes` stand for.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError`] for any bytes that are not exactly one value of the type, or if the topic is local.
+    pub fn decode(&self, bytes: &[u8]) -> Result<Box<T>, CodecError> {
+        self.codec.decode(bytes)
+    }
+}
+
+pub(crate) fn label(name: &str, id: TopicId) -> String {
+    if name.is_empty() {
+        id.to_string()
+    } else {
+        name.to_owned()
+    }
+}
+
+fn intern(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(name) {
+        return known;
+    }
+    let kept: &'static str = Box::leak(name.to_owned().into_boxed_str());
+    names.insert(kept);
+    kept
+}
+
+impl<T: ?Sized> Clone for Topic<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: ?Sized> Copy for Topic<T> {}
+
+impl<T: ?Sized> fmt::Debug for Topic<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Topic({:?}, {}, {:?})",
+            self.label(),
+            std::any::type_name::<T>(),
+            self.codec.kind()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NUMBERS: Topic<Vec<i64>> = Topic::new("numbers");
+    const WORDS: Topic<[u32]> = Topic::slices("words");
+    const POINT: Topic<[f32; 2]> = Topic::plain("point");
+
+    #[test]
+    fn values_come_back_from_their_bytes() {
+        let bytes = NUMBERS.encode(&vec![1, -2]).unwrap();
+        assert_eq!(*NUMBERS.decode(&bytes).unwrap(), [1, -2]);
+        let bytes = WORDS.encode(&[7, 8]).unwrap();
+        assert_eq!(*WORDS.decode(&bytes).unwrap(), [7, 8]);
+        let bytes = POINT.encode(&[0.5, 2.0]).unwrap();
+        assert_eq!(*POINT.decode(&bytes).unwrap(), [0.5, 2.0]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_value_are_refused() {
+        assert!(NUMBERS.decode(&[0xC1]).is_err());
+        let mut bytes = NUMBERS.encode(&vec![1]).unwrap();
+        bytes.push(0);
+        assert!(
+            NUMBERS
+                .decode(&bytes)
+                .unwrap_err()
+                .to_string()
+                .contains("left over")
+        );
+        assert!(WORDS.decode(&[1, 2, 3]).is_err());
+        assert!(POINT.decode(&[0; 7]).is_err());
+        assert!(Topic::<u8>::local("x").encode(&1).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_a_decoder_panic(bytes: Vec<u8>) {
+            let _ = NUMBERS.decode(&bytes);
+            let _ = WORDS.decode(&bytes);
+            let _ = POINT.decode(&bytes);
+        }
+    }
+}

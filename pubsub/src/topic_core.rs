@@ -1,0 +1,255 @@
+//! What a node knows of one topic: who subscribes, what is kept for late subscribers.
+
+use crate::codec::Codec;
+use crate::delivery::{Closed, Late, Subscriber};
+use crate::id::{PublisherId, SubscriptionId, TopicId};
+use crate::leases::Gate;
+use crate::publisher::PublisherStatus;
+use crate::sample::Body;
+use crate::snapshot::TopicSnapshot;
+use crate::topic;
+use mproc_runtime::Name;
+use parking_lot::Mutex;
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+/// All subscriptions that a publish reaches, by ascending id, own and connected. Replaced as a whole.
+pub(crate) type Subscribers<T> = Arc<[Arc<dyn Subscriber<T>>]>;
+
+pub(crate) struct TopicCore<T: ?Sized + 'static> {
+    pub(crate) name: &'static str,
+    pub(crate) id: TopicId,
+    pub(crate) codec: &'static Codec<T>,
+    /// Somebody listens, or history is kept: publishing does something. Written under the lock of `state`. A publish
+    /// that reads an old value is one that came just before the change.
+    pub(crate) is_live: AtomicBool,
+    pub(crate) state: Mutex<TopicState<T>>,
+    /// Of the whole node.
+    pub(crate) gate: Arc<Gate>,
+}
+
+pub(crate) struct TopicState<T: ?Sized + 'static> {
+    pub(crate) subscribers: Subscribers<T>,
+    pub(crate) has_filters: bool,
+    /// Subscriptions to this very topic.
+    own: Vec<Arc<dyn Subscriber<T>>>,
+    pub(crate) publishers: Vec<Arc<PublisherStatus>>,
+    /// The last values of publishers that keep any, in the order of their commits.
+    history: VecDeque<Arc<dyn Body<T>>>,
+    /// Those that wait for subscribers or publishers to come.
+    pub(crate) waiters: Vec<Waker>,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
+    pub(crate) fn new(topic: &topic::Topic<T>, gate: Arc<Gate>) -> Arc<Self> {
+        Arc::new(Self {
+            name: topic.name(),
+            id: topic.id(),
+            codec: topic.codec_ref(),
+            is_live: AtomicBool::new(false),
+            state: Mutex::new(TopicState {
+                subscribers: Arc::new([]),
+                has_filters: false,
+                own: Vec::new(),
+                publishers: Vec::new(),
+                history: VecDeque::new(),
+                waiters: Vec::new(),
+            }),
+            gate,
+        })
+    }
+
+    /// Adds a subscription to this very topic. It gets nothing before the next [`AnyTopic::relink`].
+    pub(crate) fn add_own(&self, subscriber: Arc<dyn Subscriber<T>>) {
+        let mut state = self.state.lock();
+        state.own.push(subscriber);
+        state.own.sort_by_key(|s| s.id());
+    }
+
+    pub(crate) fn own(&self) -> Vec<Arc<dyn Subscriber<T>>> {
+        self.state.lock().own.clone()
+    }
+
+    pub(crate) fn poll_subscribers(&self, count: usize, waker: &Waker) -> bool {
+        let mut state = self.state.lock();
+        if state.subscribers.len() >= count {
+            return true;
+        }
+        state.waiters.push(waker.clone());
+        false
+    }
+
+    pub(crate) fn poll_publishers(&self, count: usize, waker: &Waker) -> bool {
+        let mut state = self.state.lock();
+        if state.publishers.len() >= count {
+            return true;
+        }
+        state.waiters.push(waker.clone());
+        false
+    }
+
+    /// Replaces the list of all who are reached, giving history to those who are new.
+    ///
+    /// `late` is a new subscription with a queue, which gets this topic's history first.
+    pub(crate) fn set_subscribers(
+        &self,
+        list: Vec<Arc<dyn Subscriber<T>>>,
+        late: Option<&Late<T>>,
+    ) {
+        let (old, waiters) = {
+            let mut state = self.state.lock();
+            let known = |id: SubscriptionId| state.subscribers.iter().any(|s| s.id() == id);
+            if let Some(late) = late
+                && list.iter().any(|s| s.id() == late.subscriber.id())
+                && !known(late.subscriber.id())
+            {
+                late.push_history(state.history.iter());
+            }
+            state.has_filters = list.iter().any(|s| s.has_filter());
+            let old = std::mem::replace(&mut state.subscribers, list.into());
+            self.note_liveness(&state);
+            (old, std::mem::take(&mut state.waiters))
+        };
+        drop(old);
+        waiters.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn note_liveness(&self, state: &TopicState<T>) {
+        let keeps = state.publishers.iter().any(|p| p.history > 0);
+        self.is_live
+            .store(!state.subscribers.is_empty() || keeps, Ordering::Release);
+    }
+}
+
+impl<T: ?Sized> TopicState<T> {
+    /// Keeps a value, and returns one that is too old now, to be dropped without the lock.
+    pub(crate) fn keep(
+        &mut self,
+        publisher: PublisherId,
+        depth: usize,
+        body: Arc<dyn Body<T>>,
+    ) -> Option<Arc<dyn Body<T>>> {
+        self.history.push_back(body);
+        let of = |body: &Arc<dyn Body<T>>| body.header().publisher == publisher;
+        let kept = self.history.iter().filter(|body| of(body)).count();
+        if kept <= depth {
+            return None;
+        }
+        let oldest = self.history.iter().position(of)?;
+        self.history.remove(oldest)
+    }
+
+    /// A publisher is gone, and its history with it.
+    pub(crate) fn forget(&mut self, publisher: PublisherId) -> VecDeque<Arc<dyn Body<T>>> {
+        let (gone, kept) = std::mem::take(&mut self.history)
+            .into_iter()
+            .partition(|body| body.header().publisher == publisher);
+        self.history = kept;
+        gone
+    }
+}
+
+/// A topic whose type is forgotten.
+pub(crate) trait AnyTopic: Send + Sync {
+    fn id(&self) -> TopicId;
+    fn name(&self) -> &'static str;
+    fn label(&self) -> String;
+    fn type_name(&self) -> &'static str;
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+    /// Removes a subscription of this very topic. True if it had it.
+    fn remove_own(&self, id: SubscriptionId) -> bool;
+    /// Makes its list anew from the topics that it reaches, itself first; those of other types are left out.
+    fn relink(&self, reached: &[Arc<dyn AnyTopic>], late: Option<&(dyn Any + Send + Sync)>);
+    fn subscriber_count(&self) -> usize;
+    fn publisher_count(&self) -> usize;
+    /// Closes its own subscriptions: the node ends.
+    fn close_all(&self);
+    fn snapshot(&self) -> TopicSnapshot;
+}
+
+impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
+    fn id(&self) -> TopicId {
+        self.id
+    }
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn label(&self) -> String {
+        topic::label(self.name, self.id)
+    }
+
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<T>()
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+
+    fn remove_own(&self, id: SubscriptionId) -> bool {
+        let mut state = self.state.lock();
+        let before = state.own.len();
+        state.own.retain(|s| s.id() != id);
+        state.own.len() != before
+    }
+
+    fn relink(&self, reached: &[Arc<dyn AnyTopic>], late: Option<&(dyn Any + Send + Sync)>) {
+        let mut list = self.own();
+        for topic in reached {
+            if let Ok(topic) = topic.clone().as_any().downcast::<Self>()
+                && topic.id != self.id
+            {
+                list.extend(topic.own());
+            }
+        }
+        list.sort_by_key(|s| s.id());
+        list.dedup_by_key(|s| s.id());
+        let late = late.and_then(|late| late.downcast_ref::<Late<T>>());
+        self.set_subscribers(list, late);
+    }
+
+    fn subscriber_count(&self) -> usize {
+        self.state.lock().subscribers.len()
+    }
+
+    fn publisher_count(&self) -> usize {
+        self.state.lock().publishers.len()
+    }
+
+    fn close_all(&self) {
+        for subscriber in self.own() {
+            subscriber.close(Closed::Unsubscribed);
+        }
+    }
+
+    fn snapshot(&self) -> TopicSnapshot {
+        let (own, publishers, history) = {
+            let state = self.state.lock();
+            (
+                state.own.clone(),
+                state.publishers.clone(),
+                state.history.len() as u64,
+            )
+        };
+        TopicSnapshot {
+            name: self.label(),
+            id: self.id,
+            type_name: self.type_name().to_owned(),
+            codec: self.codec.kind(),
+            publishers: publishers.iter().map(|p| p.snapshot()).collect(),
+            subscriptions: own.iter().map(|s| s.snapshot()).collect(),
+            history,
+            connected_to: Vec::new(),
+        }
+    }
+}
+
+/// The label as a name, for dead letters. Labels come from valid names or ids, so this does not fail.
+pub(crate) fn label_as_name(name: &str, id: TopicId) -> Option<Name> {
+    Name::new(&topic::label(name, id)).ok()
+}

@@ -1,0 +1,666 @@
+//! What a handler is given beside the message.
+
+use crate::Tick;
+use crate::address::{Address, Told};
+use crate::cell::{Cell, Local};
+use crate::driver::{DriverCore, Due};
+use crate::envelope::Envelope;
+use crate::error::{CallError, Fault, Outcome, SpawnError};
+use crate::exit::Down;
+use crate::id::ProcessorId;
+use crate::lane::{LaneBell, LaneSource};
+use crate::mailbox::{Control, LaneId, MailboxOptions};
+use crate::name::Name;
+use crate::pending::Pending;
+use crate::processor::{Handle, Processor};
+use crate::runtime::Runtime;
+use crate::timer::Deadline;
+use crate::timers::{TimerId, Timers};
+use std::any::{Any, TypeId};
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+/// A handler's context: time, self address, timers, watches, replies, spawning, stopping.
+///
+/// `R` is the type of the reply that the handler owes.
+pub struct Cx<'a, P: Processor, R: 'static = ()> {
+    cell: &'a Arc<Cell<P>>,
+    local: &'a mut Local<P>,
+    promise: Promise<R>,
+}
+
+/// Who waits for the reply of the message that is being handled; nobody if it was sent, not called.
+pub(crate) struct Promise<R: 'static>(Option<Arc<dyn ReplySlot<R>>>);
+
+/// Where a reply goes.
+pub(crate) trait ReplySlot<R>: Send + Sync {
+    /// The first answer counts; later ones are ignored.
+    fn answer(&self, result: Result<R, CallError>);
+}
+
+impl<R: 'static> Promise<R> {
+    #[inline]
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn owed(slot: Option<Arc<dyn ReplySlot<R>>>) -> Self {
+        Self(slot)
+    }
+
+    fn take(&mut self) -> Option<Arc<dyn ReplySlot<R>>> {
+        self.0.take()
+    }
+}
+
+impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
+    #[inline]
+    pub(crate) fn new(
+        cell: &'a Arc<Cell<P>>,
+        local: &'a mut Local<P>,
+        promise: Promise<R>,
+    ) -> Self {
+        Self {
+            cell,
+            local,
+            promise,
+        }
+    }
+
+    /// The processor's own address.
+    pub fn me(&self) -> Address<P> {
+        Address::from_cell(self.cell.clone())
+    }
+
+    /// The processor's id.
+    pub fn id(&self) -> ProcessorId {
+        self.cell.id
+    }
+
+    /// The processor's name.
+    pub fn name(&self) -> &Name {
+        &self.cell.name
+    }
+
+    /// The time by the clock of the processor's driver: virtual in a simulated node.
+    pub fn now(&self) -> Instant {
+        self.cell.driver.world().now()
+    }
+
+    /// The node, without topics.
+    pub fn runtime(&self) -> Runtime {
+        Runtime::from_core(self.cell.driver.runtime().clone())
+    }
+
+    /// Ends the processor in order, after the current message.
+    pub fn stop(&mut self) {
+        self.local.stop = true;
+    }
+
+    /// Sends the processor itself a message every `period`. The first comes one period from now.
+    ///
+    /// The grid is fixed: the next tick is due one period after the last was *due*, so nothing drifts. If a handler takes
+    /// longer than a period, the ticks that were missed are left out, and the next says how many
+    /// ([`Tick::skipped`]). There is at most one undelivered tick.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_runtime::{Cx, Handle, Outcome, Processor, Runtime};
+    /// # use std::time::Duration;
+    /// struct Clock(u32);
+    /// struct Beat;
+    /// struct Count;
+    /// impl Processor for Clock {
+    ///     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+    ///         cx.every(Duration::from_secs(1), |_tick| Beat);
+    ///         Ok(())
+    ///     }
+    /// }
+    /// impl Handle<Beat> for Clock {
+    ///     type Reply = ();
+    ///     fn handle(&mut self, _: Beat, _: &mut Cx<'_, Self>) -> Outcome<()> {
+    ///         self.0 += 1;
+    ///         Ok(())
+    ///     }
+    /// }
+    /// impl Handle<Count> for Clock {
+    ///     type Reply = u32;
+    ///     fn handle(&mut self, _: Count, _: &mut Cx<'_, Self, u32>) -> Outcome<u32> { Ok(self.0) }
+    /// }
+    ///
+    /// let node = Runtime::simulated(1);
+    /// let clock = node.spawn_thread("clock", Clock(0))?;
+    /// node.advance(Duration::from_secs(60)); // virtual: takes no time
+    /// assert_eq!(clock.call(Count).wait()?, 60);
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
+    pub fn every<M: 'static>(
+        &mut self,
+        period: Duration,
+        mut make: impl FnMut(Tick) -> M + 'static,
+    ) -> TimerId
+    where
+        P: Handle<M>,
+    {
+        self.every_with(period, move |me, tick, cx| cx.handle_now(me, make(tick)))
+    }
+
+    /// Like [`every`](Self::every), with something to do in place of a message.
+    pub fn every_with(
+        &mut self,
+        period: Duration,
+        call: impl FnMut(&mut P, Tick, &mut Cx<'_, P>) + 'static,
+    ) -> TimerId {
+        Timers::add(self.cell, self.local, period, Some(period), Box::new(call))
+    }
+
+    /// Sends the processor itself `message` once, `delay` from now.
+    pub fn after<M: 'static>(&mut self, delay: Duration, message: M) -> TimerId
+    where
+        P: Handle<M>,
+    {
+        self.after_with(delay, move |me, cx| cx.handle_now(me, message))
+    }
+
+    /// Like [`after`](Self::after), with something to do in place of a message.
+    pub fn after_with(
+        &mut self,
+        delay: Duration,
+        call: impl FnOnce(&mut P, &mut Cx<'_, P>) + 'static,
+    ) -> TimerId {
+        let mut call = Some(call);
+        let once = move |me: &mut P, _: Tick, cx: &mut Cx<'_, P>| {
+            if let Some(call) = call.take() {
+                call(me, cx);
+            }
+        };
+        Timers::add(self.cell, self.local, delay, None, Box::new(once))
+    }
+
+    /// Ends a timer. It is never seen again, also if its message was already on its way. False if it had ended before.
+    pub fn cancel(&mut self, timer: TimerId) -> bool {
+        self.local.timers.cancel(&self.cell.driver, timer)
+    }
+
+    /// Starts a timer afresh: its next tick is one period (or its delay) from now. False if it has ended.
+    pub fn reset(&mut self, timer: TimerId) -> bool {
+        Timers::reset(self.cell, self.local, timer, None)
+    }
+
+    /// Changes a timer's period (or delay) and starts it afresh. False if it has ended.
+    pub fn set_period(&mut self, timer: TimerId, period: Duration) -> bool {
+        Timers::reset(self.cell, self.local, timer, Some(period))
+    }
+
+    /// How long until the timer is due; zero if it is overdue, `None` if it has ended.
+    pub fn time_until(&mut self, timer: TimerId) -> Option<Duration> {
+        let now = self.now();
+        self.local.timers.time_left(timer, now)
+    }
+
+    /// Sends the processor itself what `make` returns whenever no message and no sample came for `limit`. Timers,
+    /// continuations and notices do not count as messages.
+    pub fn receive_timeout<M: 'static>(
+        &mut self,
+        limit: Duration,
+        mut make: impl FnMut() -> M + 'static,
+    ) -> TimerId
+    where
+        P: Handle<M>,
+    {
+        // Looks four times per limit whether anything came, so that no message pays for the watching. It fires when
+        // nothing came for at least `limit`, and at most a quarter later.
+        const LOOKS: u32 = 4;
+        let mut seen = self.local.messages;
+        let mut quiet = 0;
+        self.every_with(limit / LOOKS, move |me, tick, cx| {
+            if cx.local.messages != seen {
+                seen = cx.local.messages;
+                quiet = 0;
+                return;
+            }
+            quiet += 1 + tick.skipped;
+            if quiet >= u64::from(LOOKS) {
+                quiet = 0;
+                cx.handle_now(me, make());
+            }
+        })
+    }
+
+    /// Sends the processor itself one [`Down`] when the other ends, or at once if it has ended.
+    pub fn watch<Q: Processor>(&mut self, other: &Address<Q>) -> WatchId
+    where
+        P: Handle<Down>,
+    {
+        let me = Arc::downgrade(self.cell);
+        let number = crate::address::next_watch();
+        other.watch_with(
+            number,
+            Box::new(move |down| {
+                if let Some(me) = me.upgrade() {
+                    // A watcher that has ended need not know.
+                    let _ended = me.control(Control::Deliver(Envelope::new(Told(down))));
+                }
+            }),
+        );
+        WatchId(number)
+    }
+
+    /// Ends a watch: no `Down` comes of it any more, unless it is on its way already.
+    pub fn unwatch<Q: Processor>(&mut self, other: &Address<Q>, watch: WatchId) {
+        other.unwatch(watch.0);
+    }
+
+    /// Spawns a processor on the same driver: the two are never entered at once, and may share what is not `Send`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::spawn`](crate::Driver::spawn).
+    pub fn spawn_here<Q: Processor>(
+        &mut self,
+        name: &str,
+        processor: Q,
+    ) -> Result<Address<Q>, SpawnError> {
+        // A new cell of a driver that has one processor of its own makes it a shared one in all but name.
+        crate::driver::spawn_cell(
+            &self.cell.driver,
+            name,
+            processor,
+            false,
+            MailboxOptions::default(),
+        )
+    }
+
+    /// Handles `message` here and now, as if it had come by the mailbox; a fault goes the same way.
+    ///
+    /// For lanes and timers, which turn what comes into the processor's own messages.
+    pub fn handle_now<M: 'static>(&mut self, processor: &mut P, message: M)
+    where
+        P: Handle<M>,
+    {
+        self.local.last_type = std::any::type_name::<M>();
+        let outcome = {
+            let mut cx = Cx::new(self.cell, self.local, Promise::none());
+            processor.handle(message, &mut cx)
+        };
+        if let Err(fault) = outcome {
+            self.fault(processor, fault);
+        }
+    }
+
+    pub(crate) fn with_promise<S: 'static>(&mut self, promise: Promise<S>) -> Cx<'_, P, S> {
+        Cx::new(self.cell, self.local, promise)
+    }
+
+    pub(crate) fn uncount_cancelled(&self) {
+        self.cell.uncount_cancelled();
+    }
+
+    /// Counts and reports a fault and gives it to [`Processor::on_error`].
+    pub fn fault(&mut self, processor: &mut P, fault: Fault) {
+        if !fault.is_reply_later() {
+            self.cell.report_fault(fault, processor, self.local);
+        }
+    }
+
+    /// A place for what a layer above the runtime keeps per processor, by type. It is dropped when the processor ends.
+    pub fn extensions(&mut self) -> &mut Extensions {
+        &mut self.local.extensions
+    }
+
+    /// Adds a bounded lane beside the mailbox, and returns the bell that its sending half rings.
+    pub fn add_lane(&mut self, lane: impl FnOnce(LaneBell) -> Box<dyn LaneSource<P>>) -> LaneId {
+        // The bell needs the lane's id and the lane needs the bell: a slot is taken first.
+        struct Nothing;
+        impl<P: Processor> LaneSource<P> for Nothing {
+            fn serve(&mut self, _: &mut P, _: &mut Cx<'_, P>) -> bool {
+                false
+            }
+            fn head(&self) -> Option<u64> {
+                None
+            }
+            fn item_type(&self) -> &'static str {
+                ""
+            }
+            fn drain(&mut self) {}
+            fn end(&mut self) {}
+        }
+        let id = self.local.add_lane(Box::new(Nothing));
+        let lane = lane(LaneBell {
+            cell: self.cell.clone(),
+            lane: id,
+        });
+        self.local.lanes[id.slot as usize].lane = Some(lane);
+        id
+    }
+
+    /// Removes a lane: its receiving half is ended and dropped.
+    pub fn remove_lane(&mut self, lane: LaneId) {
+        self.local.remove_lane(lane);
+    }
+
+    pub(crate) fn continue_with<T: 'static, E: 'static>(
+        &mut self,
+        mut pending: Pending<T, E>,
+        limit: Duration,
+        next: impl FnOnce(&mut P, Result<T, E>, &mut Cx<'_, P>) -> Outcome<()> + 'static,
+    ) {
+        let key = self.local.next_continuation;
+        self.local.next_continuation += 1;
+        let resume = Arc::new(ResumeWaker {
+            cell: self.cell.clone(),
+            key,
+            queued: AtomicBool::new(false),
+        });
+        let waker = Waker::from(resume.clone());
+        // Begins now, so that it has its place in the order of what this handler sends.
+        let mut result = match pending.poll_begun(&waker) {
+            Poll::Ready(result) => {
+                waker.wake_by_ref();
+                Some(result)
+            }
+            Poll::Pending => None,
+        };
+        let deadline = if result.is_none() {
+            let driver = &self.cell.driver;
+            driver.world().now().checked_add(limit).map(|at| {
+                let cell = self.cell.clone();
+                (at, driver.add_deadline(at, Due::Resume { cell, key }))
+            })
+        } else {
+            None
+        };
+        let mut next = Some(next);
+        let mut pending = Some(pending);
+        let step = move |me: &mut P, cx: &mut Cx<'_, P>| -> bool {
+            resume.queued.store(false, Ordering::Release);
+            if result.is_none()
+                && let Some(pending) = &mut pending
+            {
+                match pending.poll_begun(&waker) {
+                    Poll::Ready(done) => result = Some(done),
+                    Poll::Pending => {
+                        let late = deadline.is_some_and(|(at, _)| cx.now() >= at);
+                        if !late {
+                            return false;
+                        }
+                        result = Some(Err(pending.give_up()));
+                    }
+                }
+            }
+            pending = None;
+            if let (Some(result), Some(next)) = (result.take(), next.take())
+                && let Err(fault) = next(me, result, cx)
+            {
+                cx.fault(me, fault);
+            }
+            true
+        };
+        let continuation = Continuation {
+            step: Box::new(step),
+            deadline: deadline.map(|(_, d)| d),
+        };
+        self.local.continuations.insert(key, continuation);
+    }
+}
+
+impl<P: Processor, R: Send + 'static> Cx<'_, P, R> {
+    /// Promises the reply for later: `keep` is given a token, which can be kept, or sent anywhere, and answered with
+    /// [`ReplyToken::send`]. The handler returns what this returns.
+    ///
+    /// If nobody waits for the reply (the message was sent, not called), the token leads nowhere. A token that is dropped
+    /// unanswered tells the caller [`CallError::NoReply`].
+    ///
+    /// # Errors
+    ///
+    /// What it returns is always an `Err` to the compiler's eyes, and means "later", not a fault.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_runtime::{Cx, Handle, Outcome, Processor, ReplyToken, Runtime};
+    /// struct Door { waiting: Vec<ReplyToken<&'static str>> }
+    /// struct Knock;
+    /// struct Open;
+    /// impl Processor for Door {}
+    /// impl Handle<Knock> for Door {
+    ///     type Reply = &'static str;
+    ///     fn handle(&mut self, _: Knock, cx: &mut Cx<'_, Self, &'static str>) -> Outcome<&'static str> {
+    ///         cx.reply_later(|token| self.waiting.push(token))
+    ///     }
+    /// }
+    /// impl Handle<Open> for Door {
+    ///     type Reply = ();
+    ///     fn handle(&mut self, _: Open, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+    ///         self.waiting.drain(..).for_each(|token| token.send("come in"));
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let node = Runtime::simulated(1);
+    /// let door = node.spawn_thread("door", Door { waiting: vec![] })?;
+    /// let mut answer = door.call(Knock);
+    /// answer.begin();
+    /// door.send(Open)?;
+    /// assert_eq!(answer.wait()?, "come in");
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
+    pub fn reply_later(&mut self, keep: impl FnOnce(ReplyToken<R>)) -> Outcome<R> {
+        keep(ReplyToken(self.promise.take()));
+        Err(Fault::reply_later())
+    }
+
+    /// Hands the message on: `other` replies in this processor's place. The handler returns what this returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`reply_later`](Self::reply_later). If `other` has ended, the caller gets [`CallError::Stopped`].
+    pub fn forward<Q, M>(&mut self, other: &Address<Q>, message: M) -> Outcome<R>
+    where
+        Q: Handle<M, Reply = R>,
+        M: Send + 'static,
+    {
+        let slot = self.promise.take();
+        other.send_forwarded(message, slot);
+        Err(Fault::reply_later())
+    }
+
+    /// Deals with what a handler returned, when somebody may wait for it.
+    #[inline]
+    pub(crate) fn conclude(&mut self, processor: &mut P, outcome: Outcome<R>) {
+        let slot = self.promise.take();
+        match outcome {
+            Ok(reply) => {
+                if let Some(slot) = slot {
+                    slot.answer(Ok(reply));
+                }
+            }
+            Err(fault) if fault.is_reply_later() => {
+                // The promise was taken by whoever answers; if it was not, the caller must not wait for nothing.
+                if let Some(slot) = slot {
+                    slot.answer(Err(CallError::NoReply));
+                }
+            }
+            Err(fault) => {
+                if let Some(slot) = slot {
+                    slot.answer(Err(CallError::Faulted(fault.clone())));
+                }
+                self.cell.report_fault(fault, processor, self.local);
+            }
+        }
+    }
+}
+
+impl<P: Processor, R: 'static> fmt::Debug for Cx<'_, P, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cx({:?})", self.cell.name)
+    }
+}
+
+impl<R: 'static> Drop for Promise<R> {
+    /// A handler that unwinds leaves its promise behind. Its caller is told when the panic's message is known, a few
+    /// frames further out.
+    fn drop(&mut self) {
+        let Some(slot) = self.take() else {
+            return;
+        };
+        if std::thread::panicking() {
+            UNWOUND.with(|unwound| {
+                unwound.borrow_mut().push(Box::new(move |message| {
+                    slot.answer(Err(CallError::Panicked(message)));
+                }));
+            });
+        } else {
+            slot.answer(Err(CallError::NoReply));
+        }
+    }
+}
+
+type TellPanicked = Box<dyn FnOnce(Arc<str>)>;
+
+thread_local! {
+    /// Promises of handlers that are unwinding on this thread.
+    static UNWOUND: RefCell<Vec<TellPanicked>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The panic has been caught: tells those who waited for a reply of the handler.
+pub(crate) fn tell_unwound(message: &Arc<str>) {
+    let unwound = UNWOUND.with(|unwound| std::mem::take(&mut *unwound.borrow_mut()));
+    for tell in unwound {
+        tell(message.clone());
+    }
+}
+
+/// A promised reply. Whoever holds it owes an answer; dropping it tells the caller [`CallError::NoReply`].
+#[must_use = "dropping the token tells the caller that no reply comes"]
+pub struct ReplyToken<R: 'static>(Option<Arc<dyn ReplySlot<R>>>);
+
+impl<R: 'static> ReplyToken<R> {
+    /// Answers.
+    pub fn send(mut self, reply: R) {
+        if let Some(slot) = self.0.take() {
+            slot.answer(Ok(reply));
+        }
+    }
+
+    /// Answers with a fault: the caller gets [`CallError::Faulted`].
+    pub fn fail(mut self, fault: Fault) {
+        if let Some(slot) = self.0.take() {
+            slot.answer(Err(CallError::Faulted(fault)));
+        }
+    }
+
+    /// True if somebody waits for it: the message was called and not sent.
+    pub fn is_awaited(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl<R: 'static> Drop for ReplyToken<R> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            slot.answer(Err(CallError::NoReply));
+        }
+    }
+}
+
+impl<R: 'static> fmt::Debug for ReplyToken<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyToken")
+            .field("is_awaited", &self.is_awaited())
+            .finish()
+    }
+}
+
+/// Which watch, to end it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WatchId(u64);
+
+/// Values by type, for what a layer above the runtime keeps per processor.
+#[derive(Default)]
+pub struct Extensions(Vec<(TypeId, Box<dyn Any>)>);
+
+impl Extensions {
+    /// The value of this type, made if it is not there.
+    pub fn get_or_default<T: Default + 'static>(&mut self) -> &mut T {
+        let id = TypeId::of::<T>();
+        let at = match self.0.iter().position(|(t, _)| *t == id) {
+            Some(at) => at,
+            None => {
+                self.0.push((id, Box::new(T::default())));
+                self.0.len() - 1
+            }
+        };
+        match self.0[at].1.downcast_mut() {
+            Some(value) => value,
+            None => unreachable!("values are filed under their own type"),
+        }
+    }
+}
+
+impl fmt::Debug for Extensions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Extensions({})", self.0.len())
+    }
+}
+
+type ContinuationStep<P> = Box<dyn FnMut(&mut P, &mut Cx<'_, P>) -> bool>;
+
+/// What goes on when an operation is done. Kept by its processor's driver.
+pub(crate) struct Continuation<P: Processor> {
+    /// Returns true when it is finished.
+    step: ContinuationStep<P>,
+    deadline: Option<Deadline>,
+}
+
+impl<P: Processor> Continuation<P> {
+    pub(crate) fn cancel_deadline(&mut self, driver: &DriverCore) {
+        if let Some(deadline) = self.deadline.take() {
+            driver.cancel_deadline(deadline);
+        }
+    }
+}
+
+/// Goes on with a continuation. False if it was not ready after all.
+pub(crate) fn resume<P: Processor>(
+    cell: &Arc<Cell<P>>,
+    processor: &mut P,
+    local: &mut Local<P>,
+    key: u64,
+) -> bool {
+    let Some(mut continuation) = local.continuations.remove(&key) else {
+        return false;
+    };
+    let done = (continuation.step)(processor, &mut Cx::new(cell, local, Promise::none()));
+    if done {
+        continuation.cancel_deadline(&cell.driver);
+    } else {
+        local.continuations.insert(key, continuation);
+    }
+    done
+}
+
+struct ResumeWaker<P: Processor> {
+    cell: Arc<Cell<P>>,
+    key: u64,
+    /// A wake-up is in the control lane already: it has one place.
+    queued: AtomicBool,
+}
+
+impl<P: Processor> Wake for ResumeWaker<P> {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // AcqRel: partner of the store in the continuation's step, which looks at the operation after clearing it.
+        if !self.queued.swap(true, Ordering::AcqRel) {
+            let _ended = self.cell.control(Control::Resume(self.key));
+        }
+    }
+}

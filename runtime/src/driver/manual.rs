@@ -1,0 +1,226 @@
+//! The driver that the program's own thread runs, by spinning.
+
+use super::{DriverCore, Kind, Turn, spawn_cell};
+use crate::address::Address;
+use crate::context::Cx;
+use crate::current;
+use crate::error::{Error, ErrorKind, SpawnError};
+use crate::mailbox::MailboxOptions;
+use crate::name::Name;
+use crate::pending::Pending;
+use crate::processor::Processor;
+use crate::runtime::{Runtime, RuntimeCore};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+/// What a spin did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spun {
+    /// One callback or handler ran.
+    Ran,
+    /// Nothing was ready within the time allowed.
+    Idle,
+    /// The node is ending.
+    Shutdown,
+}
+
+/// A driver without a thread: its processors run while the thread that made it spins. For those who build scripts or
+/// event loops on the runtime; programs use the `Script` of the facade.
+pub struct Manual {
+    core: Arc<DriverCore>,
+    /// Processors that are not `Send` live here.
+    not_send: PhantomData<*mut ()>,
+}
+
+impl Manual {
+    pub(crate) fn new(runtime: &Arc<RuntimeCore>, name: &str) -> Result<Self, Error> {
+        let name = Name::new(name)?;
+        let core = DriverCore::new(name, Kind::Manual, runtime.clone());
+        runtime.add_driver(&core, true)?;
+        core.sit();
+        current::add_script(core.id());
+        Ok(Self {
+            core,
+            not_send: PhantomData,
+        })
+    }
+
+    /// Spawns a processor on this thread; it need not be `Send`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::spawn_with`](crate::Driver::spawn_with).
+    pub fn spawn<P: Processor>(
+        &self,
+        name: &str,
+        options: MailboxOptions,
+        processor: P,
+    ) -> Result<Address<P>, SpawnError> {
+        spawn_cell(&self.core, name, processor, false, options)
+    }
+
+    /// The node, without topics.
+    pub fn runtime(&self) -> Runtime {
+        Runtime::from_core(self.core.runtime().clone())
+    }
+
+    /// Runs `f` with a processor of this driver, between two spins.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Refused`] inside a handler, or if the processor lives on another driver; [`ErrorKind::Closed`] if it
+    /// has ended.
+    pub fn enter<P: Processor, R>(
+        &self,
+        address: &Address<P>,
+        f: impl FnOnce(&mut P, &mut Cx<'_, P>) -> R,
+    ) -> Result<R, Error> {
+        self.refuse_inside("reach into a script")?;
+        if address.cell().driver.id() != self.core.id() {
+            let text = format!("processor {:?} runs on another driver", address.name());
+            return Err(Error::new(ErrorKind::Refused, text));
+        }
+        // SAFETY: `self` is not `Send`, so this is the thread that runs the driver. It runs cells only inside `turn`,
+        // whose handlers `refuse_inside` has just excluded.
+        let entered = unsafe { address.cell().enter(f) };
+        entered.ok_or_else(|| {
+            let text = format!("processor {:?} has ended", address.name());
+            Error::new(ErrorKind::Closed, text)
+        })
+    }
+
+    fn refuse_inside(&self, what: &str) -> Result<(), Error> {
+        if current::driver().is_some() || current::handler().is_some() {
+            let text = format!("cannot {what} inside a handler or callback");
+            return Err(Error::new(ErrorKind::Refused, text));
+        }
+        Ok(())
+    }
+
+    fn turn(&self, budget: u32) -> Turn {
+        let _serves = current::serve_script(self.core.id());
+        self.core.turn(budget)
+    }
+
+    /// Runs at most one callback or handler, waiting for one at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Refused`] inside a handler or callback.
+    pub fn spin_once(&self, timeout: Duration) -> Result<Spun, Error> {
+        let until = super::deadline(self.core.world(), timeout);
+        self.step(until, timeout.is_zero())
+    }
+
+    fn step(&self, until: Option<Instant>, no_wait: bool) -> Result<Spun, Error> {
+        self.refuse_inside("spin")?;
+        loop {
+            if self.core.runtime().is_ending() {
+                return Ok(Spun::Shutdown);
+            }
+            if let Turn::Ran(_) = self.turn(1) {
+                return Ok(Spun::Ran);
+            }
+            if no_wait || until.is_some_and(|until| self.core.world().now() >= until) {
+                return Ok(Spun::Idle);
+            }
+            self.core.sleep(until);
+        }
+    }
+
+    /// Runs what is ready, at most `budget` callbacks and handlers, and returns how many ran. Never waits. What they
+    /// queue themselves counts, within the budget.
+    ///
+    /// # Errors
+    ///
+    /// As [`spin_once`](Self::spin_once).
+    pub fn spin_some(&self, budget: usize) -> Result<usize, Error> {
+        self.refuse_inside("spin")?;
+        let mut ran = 0;
+        while ran < budget && !self.core.runtime().is_ending() {
+            // One at a time: what is ready takes turns.
+            match self.turn(1) {
+                Turn::Ran(n) => ran += n as usize,
+                Turn::Idle => break,
+            }
+        }
+        Ok(ran)
+    }
+
+    /// Runs callbacks and handlers until the node is told to end, then ends it in order, waiting at most `limit` for
+    /// that.
+    ///
+    /// # Errors
+    ///
+    /// As [`spin_once`](Self::spin_once).
+    pub fn spin(&self, limit: Duration) -> Result<crate::ShutdownReport, Error> {
+        while self.step(None, false)? != Spun::Shutdown {}
+        Ok(self.runtime().shutdown(limit))
+    }
+
+    /// Runs callbacks and handlers until `pending` is done, and returns its result; `None` if `timeout` has passed
+    /// first, or the node is ending. A timeout of zero looks once and runs nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`spin_once`](Self::spin_once).
+    pub fn spin_until<T: 'static, E: 'static>(
+        &self,
+        pending: &mut Pending<T, E>,
+        timeout: Duration,
+    ) -> Result<Option<Result<T, E>>, Error> {
+        self.refuse_inside("spin")?;
+        let until = super::deadline(self.core.world(), timeout);
+        // The operation's own waker is this thread's, which is also what ends the driver's sleep.
+        let waker = self.core.world().waker();
+        loop {
+            if let Poll::Ready(result) = pending.poll_begun(&waker) {
+                return Ok(Some(result));
+            }
+            if timeout.is_zero()
+                || self.core.runtime().is_ending()
+                || until.is_some_and(|until| self.core.world().now() >= until)
+            {
+                return Ok(None);
+            }
+            if let Turn::Idle = self.turn(1) {
+                self.core.sleep(until);
+            }
+        }
+    }
+
+    /// Serves what is ready while the node ends. See [`RuntimeCore::shutdown`].
+    pub(crate) fn serve_ending(core: &Arc<DriverCore>) {
+        let _serves = current::serve_script(core.id());
+        while let Turn::Ran(_) = core.turn(super::QUANTUM) {}
+        if core.may_end_here() {
+            core.finish();
+        }
+    }
+}
+
+impl DriverCore {
+    /// A manual driver has no loop of its own that would notice.
+    fn may_end_here(&self) -> bool {
+        !self.has_ended() && self.inbox.lock().ending && !self.has_members()
+    }
+}
+
+impl Drop for Manual {
+    fn drop(&mut self) {
+        if !self.core.has_ended() {
+            let _serves = current::serve_script(self.core.id());
+            self.core.finish();
+        }
+        current::remove_script(self.core.id());
+    }
+}
+
+impl fmt::Debug for Manual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Manual({:?})", self.core)
+    }
+}

@@ -1,0 +1,612 @@
+//! Drivers: threads that drain mailboxes. One loop for all kinds.
+//!
+//! A driver has *ready* cells, in order. It takes the first, runs it for a quantum, and puts it back if something is
+//! left. Cells that become ready on the driver's own thread are queued without a lock; others come through the *inbox*.
+//!
+//! # Sleep, and why no wake-up is lost
+//!
+//! The inbox's lock guards its cells and the flag `asleep`. A driver goes to sleep by looking into the inbox and, if it
+//! is empty, setting `asleep`, in one critical section; then it parks. Whoever puts a cell into the inbox takes `asleep`
+//! down in the same critical section and, if it was up, rings the bell afterwards. So either the driver sees the cell, or
+//! the sender sees `asleep`. A ring between setting `asleep` and parking is kept by the park's token. `hint` only saves
+//! looking under the lock: it is set inside it, and a driver that misses it finds the cell before it sleeps.
+
+mod manual;
+pub(crate) mod simulated;
+mod thread;
+
+pub use manual::{Manual, Spun};
+pub use thread::{Driver, OnDriver};
+
+pub(crate) use thread::{new_driver, spawn_thread};
+
+use crate::address::Address;
+use crate::cell::{Cell, CellRef, Next};
+use crate::current;
+use crate::error::SpawnError;
+use crate::exit::Exit;
+use crate::id::{DriverId, ProcessorId};
+use crate::mailbox::{MailboxOptions, Signals};
+use crate::name::Name;
+use crate::processor::Processor;
+use crate::runtime::RuntimeCore;
+use crate::snapshot::DriverSnapshot;
+use crate::sync::{
+    Acquire, AtomicBool, AtomicU64, Mutex, OwnLine, Relaxed, Release, thread as sync_thread,
+};
+use crate::timer::{Deadline, Deadlines};
+use crate::world::World;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// Messages that one cell is served before the next has its turn.
+pub(crate) const QUANTUM: u32 = 64;
+
+/// What kind of driver it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A thread for one processor, and what it spawns beside itself.
+    Own,
+    /// A thread for several.
+    Shared,
+    /// A thread of the program's, which spins.
+    Manual,
+}
+
+/// Something to run on the driver's thread.
+pub(crate) type Command = Box<dyn FnOnce(&Arc<DriverCore>) + Send>;
+
+/// Who is told when a deadline comes.
+pub(crate) enum Due {
+    Tick {
+        cell: CellRef,
+        slot: u32,
+        generation: u32,
+    },
+    Resume {
+        cell: CellRef,
+        key: u64,
+    },
+    Room(CellRef),
+}
+
+pub(crate) struct DriverCore {
+    id: DriverId,
+    name: Name,
+    kind: Kind,
+    runtime: Arc<RuntimeCore>,
+    /// Serves its members strictly in the order in which messages arrived.
+    in_arrival_order: AtomicBool,
+    arrivals: AtomicU64,
+    inbox: OwnLine<Mutex<Inbox>>,
+    /// The inbox is not empty.
+    hint: AtomicBool,
+    deadlines: Mutex<Deadlines<Due>>,
+    /// The nearest deadline in nanoseconds since the node began; `u64::MAX` if there is none. Written under the lock of
+    /// `deadlines`.
+    nearest_ns: AtomicU64,
+    /// Every living cell of this driver.
+    members: Mutex<BTreeMap<ProcessorId, CellRef>>,
+    /// The thread that runs it, and how to wake it.
+    seat: OnceLock<Seat>,
+    ended: Completion,
+    join: Mutex<Option<sync_thread::JoinHandle<()>>>,
+    counters: Counters,
+}
+
+struct Seat {
+    thread: std::thread::ThreadId,
+    waker: Waker,
+}
+
+#[derive(Default)]
+struct Inbox {
+    cells: VecDeque<CellRef>,
+    commands: VecDeque<Command>,
+    asleep: bool,
+    /// The thread leaves when it has no members left.
+    ending: bool,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    turns: AtomicU64,
+    parks: AtomicU64,
+    wakes: AtomicU64,
+}
+
+/// What a turn did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It served this many messages.
+    Ran(u32),
+    /// Nothing was ready.
+    Idle,
+}
+
+impl DriverCore {
+    pub(crate) fn new(name: Name, kind: Kind, runtime: Arc<RuntimeCore>) -> Arc<Self> {
+        Arc::new(Self {
+            id: DriverId::next(),
+            name,
+            kind,
+            runtime,
+            in_arrival_order: AtomicBool::new(false),
+            arrivals: AtomicU64::new(1),
+            inbox: OwnLine::default(),
+            hint: AtomicBool::new(false),
+            deadlines: Mutex::new(Deadlines::new()),
+            nearest_ns: AtomicU64::new(u64::MAX),
+            members: Mutex::new(BTreeMap::new()),
+            seat: OnceLock::new(),
+            ended: Completion::default(),
+            join: Mutex::new(None),
+            counters: Counters::default(),
+        })
+    }
+
+    pub(crate) fn id(&self) -> DriverId {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
+    }
+
+    pub(crate) fn runtime(&self) -> &Arc<RuntimeCore> {
+        &self.runtime
+    }
+
+    pub(crate) fn world(&self) -> &World {
+        &self.runtime.world
+    }
+
+    pub(crate) fn is_own(&self) -> bool {
+        self.kind == Kind::Own
+    }
+
+    pub(crate) fn is_manual(&self) -> bool {
+        self.kind == Kind::Manual
+    }
+
+    #[inline]
+    pub(crate) fn is_in_arrival_order(&self) -> bool {
+        self.in_arrival_order.load(Relaxed)
+    }
+
+    /// The number of the next message to arrive, if this driver counts them.
+    #[inline]
+    pub(crate) fn next_arrival(&self) -> Option<u64> {
+        self.is_in_arrival_order()
+            .then(|| self.arrivals.fetch_add(1, Relaxed))
+    }
+
+    pub(crate) fn is_current_thread(&self) -> bool {
+        self.seat
+            .get()
+            .is_some_and(|seat| seat.thread == std::thread::current().id())
+    }
+
+    /// The calling thread runs this driver from now on.
+    fn sit(&self) {
+        let seat = Seat {
+            thread: std::thread::current().id(),
+            waker: self.world().waker(),
+        };
+        let taken = self.seat.set(seat).is_err();
+        assert!(!taken, "a driver is run by one thread");
+    }
+
+    /// Puts a cell that has just become ready on the ready queue.
+    #[inline]
+    pub(crate) fn enqueue(&self, cell: CellRef) {
+        if let Err(cell) = current::push_ready(self.id, cell) {
+            // A closed inbox: the driver has ended all its cells, and this one with them.
+            let _closed = self.post(|inbox| inbox.cells.push_back(cell));
+        }
+    }
+
+    /// Puts something into the inbox and wakes the driver. False if the driver has ended.
+    fn post(&self, put: impl FnOnce(&mut Inbox)) -> bool {
+        let ring = {
+            let mut inbox = self.inbox.lock();
+            if inbox.closed {
+                return false;
+            }
+            put(&mut inbox);
+            self.hint.store(true, Release);
+            std::mem::replace(&mut inbox.asleep, false)
+        };
+        if ring {
+            self.ring();
+        }
+        true
+    }
+
+    pub(crate) fn ring(&self) {
+        if let Some(seat) = self.seat.get() {
+            self.counters.wakes.fetch_add(1, Relaxed);
+            seat.waker.wake_by_ref();
+        }
+    }
+
+    /// Runs `command` on the driver's thread. False if the driver has ended.
+    pub(crate) fn command(&self, command: Command) -> bool {
+        self.post(|inbox| inbox.commands.push_back(command))
+    }
+
+    /// One turn: what has come, what is due, and one ready cell for up to `budget` messages.
+    pub(crate) fn turn(self: &Arc<Self>, budget: u32) -> Turn {
+        loop {
+            self.collect();
+            self.fire_due();
+            let Some(cell) = self.pick() else {
+                return Turn::Idle;
+            };
+            let budget = if self.is_in_arrival_order() || self.world().is_simulated() {
+                1
+            } else {
+                budget
+            };
+            let (next, served) = cell.clone().run(budget);
+            // One writer, the driver's thread: plain counting.
+            self.counters
+                .turns
+                .store(self.counters.turns.load(Relaxed) + 1, Relaxed);
+            if next == Next::Again {
+                current::push_back_ready(cell);
+            }
+            self.world().choice_point();
+            if served > 0 {
+                return Turn::Ran(served);
+            }
+        }
+    }
+
+    /// Moves what came through the inbox to the ready queue.
+    #[inline]
+    fn collect(self: &Arc<Self>) {
+        // Acquire pairs with the Release in `post`; the lock orders the contents anyway.
+        if !self.hint.load(Acquire) {
+            return;
+        }
+        let (cells, commands) = {
+            let mut inbox = self.inbox.lock();
+            self.hint.store(false, Relaxed);
+            (
+                std::mem::take(&mut inbox.cells),
+                std::mem::take(&mut inbox.commands),
+            )
+        };
+        for cell in cells {
+            current::push_back_ready(cell);
+        }
+        for command in commands {
+            command(self);
+        }
+    }
+
+    fn pick(&self) -> Option<CellRef> {
+        if self.is_in_arrival_order() {
+            return current::take_ready(|ready| {
+                let heads = ready.iter().map(|cell| cell.head());
+                heads
+                    .enumerate()
+                    .min_by_key(|(_, head)| *head)
+                    .map(|(index, _)| index)
+            });
+        }
+        match self.world() {
+            // Which of a shared driver's members goes first is a choice too.
+            World::Simulated(simulation) if self.kind == Kind::Shared => {
+                current::take_ready(|ready| match ready.len() {
+                    0 => None,
+                    len => Some(simulation.random_below(len as u64) as usize),
+                })
+            }
+            _ => current::pop_ready(),
+        }
+    }
+
+    /// Tells those whose deadline has come.
+    #[inline]
+    fn fire_due(&self) {
+        if self.nearest_ns.load(Relaxed) == u64::MAX {
+            return;
+        }
+        let now = self.world().now();
+        if self.nearest_ns.load(Relaxed) > self.runtime.nanos_since_start(now) {
+            return;
+        }
+        loop {
+            let due = {
+                let mut deadlines = self.deadlines.lock();
+                let due = deadlines.pop_due(now);
+                self.note_nearest(&deadlines);
+                due
+            };
+            match due {
+                None => return,
+                Some(Due::Tick {
+                    cell,
+                    slot,
+                    generation,
+                }) => cell.tick(slot, generation),
+                Some(Due::Resume { cell, key }) => cell.resume(key),
+                Some(Due::Room(cell)) => cell.signal(Signals::ROOM),
+            }
+        }
+    }
+
+    fn note_nearest(&self, deadlines: &Deadlines<Due>) {
+        let nearest = match deadlines.nearest() {
+            Some(at) => self.runtime.nanos_since_start(at),
+            None => u64::MAX,
+        };
+        self.nearest_ns.store(nearest, Relaxed);
+    }
+
+    pub(crate) fn add_deadline(&self, at: Instant, due: Due) -> Deadline {
+        let (deadline, first) = {
+            let mut deadlines = self.deadlines.lock();
+            let deadline = deadlines.add(at, due);
+            self.note_nearest(&deadlines);
+            (deadline, deadlines.nearest() == Some(at))
+        };
+        if first && !self.is_current_thread() {
+            // It sleeps until what used to be the nearest.
+            self.ring();
+        }
+        deadline
+    }
+
+    pub(crate) fn cancel_deadline(&self, deadline: Deadline) {
+        // Dropped after the lock is released: it may hold the last reference to a cell.
+        let _due = {
+            let mut deadlines = self.deadlines.lock();
+            let due = deadlines.remove(deadline);
+            self.note_nearest(&deadlines);
+            due
+        };
+    }
+
+    /// Sleeps until something comes through the inbox, a deadline comes, or `limit` has passed.
+    pub(crate) fn sleep(&self, limit: Option<Instant>) {
+        if self.runtime.spin_until(|| self.hint.load(Relaxed)) {
+            return;
+        }
+        {
+            let mut inbox = self.inbox.lock();
+            if !inbox.cells.is_empty() || !inbox.commands.is_empty() {
+                return;
+            }
+            inbox.asleep = true;
+        }
+        self.runtime.a_driver_is_idle();
+        let nearest = self.deadlines.lock().nearest();
+        let until = match (limit, nearest) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.counters
+            .parks
+            .store(self.counters.parks.load(Relaxed) + 1, Relaxed);
+        self.world().park(until);
+        // `asleep` may stay up after a time-out: then the next post rings for nothing, which costs less than looking.
+    }
+
+    /// The loop of a driver that has a thread of its own.
+    fn run(self: &Arc<Self>) {
+        self.sit();
+        current::set_driver(Some(self.id));
+        loop {
+            if self.turn(QUANTUM) == Turn::Idle {
+                if self.may_leave() {
+                    break;
+                }
+                self.sleep(None);
+            }
+        }
+        self.finish();
+        current::set_driver(None);
+    }
+
+    /// True when a driver has nobody left to serve, and closes it.
+    fn may_leave(&self) -> bool {
+        if !self.members.lock().is_empty() {
+            return false;
+        }
+        let mut inbox = self.inbox.lock();
+        if (self.kind == Kind::Own || inbox.ending)
+            && inbox.cells.is_empty()
+            && inbox.commands.is_empty()
+        {
+            inbox.closed = true;
+            true
+        } else {
+            false
+        }
+    }
+
+    /// Ends what is left, on the driver's thread.
+    fn finish(self: &Arc<Self>) {
+        let inbox = {
+            let mut inbox = self.inbox.lock();
+            inbox.closed = true;
+            (
+                std::mem::take(&mut inbox.cells),
+                std::mem::take(&mut inbox.commands),
+            )
+        };
+        drop(inbox);
+        while let Some(cell) = current::pop_ready() {
+            drop(cell);
+        }
+        loop {
+            let member = self.members.lock().pop_first();
+            match member {
+                Some((_, cell)) => cell.end_with_driver(Exit::Stopped),
+                None => break,
+            }
+        }
+        self.runtime.driver_ended(self.id, &self.name, self.kind);
+        self.ended.complete();
+        self.runtime.a_driver_is_idle();
+    }
+
+    /// A cell has ended.
+    pub(crate) fn disown(&self, id: ProcessorId) {
+        let _cell = self.members.lock().remove(&id);
+    }
+
+    pub(crate) fn member_name(&self, id: ProcessorId) -> Option<Name> {
+        self.members.lock().get(&id).map(|cell| cell.name().clone())
+    }
+
+    pub(crate) fn members(&self) -> Vec<CellRef> {
+        self.members.lock().values().cloned().collect()
+    }
+
+    pub(crate) fn has_members(&self) -> bool {
+        !self.members.lock().is_empty()
+    }
+
+    pub(crate) fn signal_all(&self, signal: Signals) {
+        for cell in self.members() {
+            cell.signal(signal);
+        }
+    }
+
+    /// The thread leaves once it has no members.
+    pub(crate) fn end_when_empty(&self) {
+        // Posting makes it look, also if it sleeps.
+        self.post(|inbox| inbox.ending = true);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.is_complete()
+    }
+
+    /// Waits until the driver has ended and its thread is gone, at most until `deadline`.
+    pub(crate) fn wait_ended(&self, deadline: Option<Instant>) -> bool {
+        if !self.ended.wait(self.world(), deadline) {
+            return false;
+        }
+        let thread = self.join.lock().take();
+        if let Some(thread) = thread {
+            // It has left its loop: joining takes no longer than the system needs. A panic in it was reported.
+            let _panicked = thread.join();
+        }
+        true
+    }
+
+    pub(crate) fn snapshot(&self) -> DriverSnapshot {
+        DriverSnapshot {
+            id: self.id,
+            name: self.name.as_str().to_owned(),
+            kind: format!("{:?}", self.kind).to_lowercase(),
+            members: self.members.lock().len() as u64,
+            turns: self.counters.turns.load(Relaxed),
+            parks: self.counters.parks.load(Relaxed),
+            wakes: self.counters.wakes.load(Relaxed),
+        }
+    }
+}
+
+impl fmt::Debug for DriverCore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Driver({} {:?})", self.id, self.name)
+    }
+}
+
+/// Puts a processor on `driver`.
+///
+/// `movable` says that `P` is `Send`. If it is not, the calling thread must be the driver's.
+pub(crate) fn spawn_cell<P: Processor>(
+    driver: &Arc<DriverCore>,
+    name: &str,
+    processor: P,
+    movable: bool,
+    options: MailboxOptions,
+) -> Result<Address<P>, SpawnError> {
+    let name = Name::new(name).map_err(SpawnError::Name)?;
+    let runtime = driver.runtime();
+    let capacity = options.capacity.unwrap_or(runtime.options.capacity);
+    if capacity == 0 {
+        return Err(SpawnError::Capacity(name, 0));
+    }
+    if runtime.is_ending() {
+        return Err(SpawnError::Closed(name));
+    }
+    let cell = Cell::new(
+        name.clone(),
+        driver.clone(),
+        processor,
+        movable,
+        capacity,
+        options.when_full,
+    );
+    runtime.register(&cell)?;
+    driver.members.lock().insert(cell.id, cell.clone());
+    // A new cell is `scheduled`: it stands on the queue from here on, and its first visit starts it.
+    let queued = match current::push_ready(driver.id, cell.clone()) {
+        Ok(()) => true,
+        Err(cell) => driver.post(|inbox| inbox.cells.push_back(cell)),
+    };
+    if !queued {
+        driver.disown(cell.id);
+        runtime.unregister(cell.id, &name);
+        return Err(SpawnError::Closed(name));
+    }
+    Ok(Address::from_cell(cell))
+}
+
+/// Something that happens once, and can be waited for.
+#[derive(Debug, Default)]
+pub(crate) struct Completion {
+    state: Mutex<(bool, Vec<Waker>)>,
+}
+
+impl Completion {
+    pub(crate) fn complete(&self) {
+        let wakers = {
+            let mut state = self.state.lock();
+            state.0 = true;
+            std::mem::take(&mut state.1)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.state.lock().0
+    }
+
+    /// False if the deadline passed first.
+    pub(crate) fn wait(&self, world: &World, deadline: Option<Instant>) -> bool {
+        let waker = world.waker();
+        loop {
+            {
+                let mut state = self.state.lock();
+                if state.0 {
+                    return true;
+                }
+                if !state.1.iter().any(|w| w.will_wake(&waker)) {
+                    state.1.push(waker.clone());
+                }
+            }
+            if deadline.is_some_and(|d| world.now() >= d) {
+                return false;
+            }
+            world.park(deadline);
+        }
+    }
+}
+
+/// The limit of operations that take a `limit` argument, as a deadline.
+pub(crate) fn deadline(world: &World, limit: Duration) -> Option<Instant> {
+    crate::world::deadline_after(world.now(), limit)
+}

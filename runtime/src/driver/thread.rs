@@ -1,0 +1,281 @@
+//! Drivers that have a thread: own (for one processor) and shared (for several).
+
+use super::{DriverCore, Kind, deadline, spawn_cell};
+use crate::address::Address;
+use crate::current;
+use crate::error::{Error, ErrorKind, SpawnError};
+use crate::id::DriverId;
+use crate::mailbox::{MailboxOptions, Signals};
+use crate::name::Name;
+use crate::processor::Processor;
+use crate::runtime::RuntimeCore;
+use crate::shutdown::{Left, ShutdownReport};
+use crate::sync::{Mutex, Relaxed};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A thread that serves several processors, one handler at a time.
+///
+/// It lives until it is shut down, or its node is. Dropping this handle does not end it.
+#[derive(Clone)]
+pub struct Driver {
+    core: Arc<DriverCore>,
+}
+
+/// Starts the thread of a driver that is filed already.
+fn start(driver: &Arc<DriverCore>) -> std::io::Result<()> {
+    let core = driver.clone();
+    let thread = driver
+        .world()
+        .spawn(driver.name().as_str(), move || core.run())?;
+    *driver.join.lock() = Some(thread);
+    Ok(())
+}
+
+/// A new shared driver.
+pub(crate) fn new_driver(runtime: &Arc<RuntimeCore>, name: &str) -> Result<Driver, Error> {
+    let name = Name::new(name)?;
+    let core = DriverCore::new(name.clone(), Kind::Shared, runtime.clone());
+    runtime.add_driver(&core, true)?;
+    if let Err(error) = start(&core) {
+        runtime.driver_ended(core.id(), &name, Kind::Shared);
+        let text = format!("cannot start driver {name:?}: no thread to be had");
+        return Err(Error::new(ErrorKind::Io, text).with_source(error));
+    }
+    Ok(Driver { core })
+}
+
+/// A processor with a driver of its own.
+pub(crate) fn spawn_thread<P: Processor + Send>(
+    runtime: &Arc<RuntimeCore>,
+    name: &str,
+    processor: P,
+    options: MailboxOptions,
+) -> Result<Address<P>, SpawnError> {
+    let valid = Name::new(name).map_err(SpawnError::Name)?;
+    let core = DriverCore::new(valid.clone(), Kind::Own, runtime.clone());
+    runtime
+        .add_driver(&core, false)
+        .map_err(|_| SpawnError::Closed(valid.clone()))?;
+    let address = spawn_cell(&core, name, processor, true, options).inspect_err(|_| {
+        runtime.driver_ended(core.id(), &valid, Kind::Own);
+    })?;
+    if let Err(error) = start(&core) {
+        core.disown(address.id());
+        runtime.unregister(address.id(), &valid);
+        runtime.driver_ended(core.id(), &valid, Kind::Own);
+        return Err(SpawnError::Thread(valid, error));
+    }
+    Ok(address)
+}
+
+impl Driver {
+    /// The driver's id.
+    pub fn id(&self) -> DriverId {
+        self.core.id()
+    }
+
+    /// The driver's name, which no processor of the node shares.
+    pub fn name(&self) -> &Name {
+        self.core.name()
+    }
+
+    /// From now on serves its members strictly in the order in which messages arrived, over all of them. It costs a
+    /// little per message. High lanes and control still come first.
+    pub fn arrival_order(self) -> Self {
+        self.core.in_arrival_order.store(true, Relaxed);
+        self
+    }
+
+    /// Spawns a processor on this driver.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError::Name`] and [`SpawnError::NameTaken`] for the name; [`SpawnError::Closed`] if the driver or the node
+    /// has ended.
+    pub fn spawn<P: Processor + Send>(
+        &self,
+        name: &str,
+        processor: P,
+    ) -> Result<Address<P>, SpawnError> {
+        self.spawn_with(name, MailboxOptions::default(), processor)
+    }
+
+    /// As [`spawn`](Self::spawn), with a mailbox of one's choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn), and [`SpawnError::Capacity`] for a capacity of 0.
+    pub fn spawn_with<P: Processor + Send>(
+        &self,
+        name: &str,
+        options: MailboxOptions,
+        processor: P,
+    ) -> Result<Address<P>, SpawnError> {
+        spawn_cell(&self.core, name, processor, true, options)
+    }
+
+    /// Runs `build` on the driver's thread and waits for what it returns. What it makes need not be `Send`, so members can
+    /// share an `Rc`; what it returns must be.
+    ///
+    /// # Errors
+    ///
+    /// What `build` returns; [`ErrorKind::Closed`] if the driver has ended; [`ErrorKind::Timeout`] if the driver did not
+    /// come to it within the node's call limit (then it is not run at all); [`ErrorKind::Fault`] if it panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_runtime::{Runtime, local_closure};
+    /// use std::{cell::RefCell, rc::Rc};
+    ///
+    /// let node = Runtime::simulated(1);
+    /// let io = node.driver("io")?;
+    /// let (add, get) = io.build(|on| {
+    ///     let table = Rc::new(RefCell::new(Vec::new())); // no lock: one thread, one handler at a time
+    ///     let other = table.clone();
+    ///     let add = on.spawn("add", local_closure(move |n: i32, _cx| table.borrow_mut().push(n)))?;
+    ///     let get = on.spawn("get", local_closure(move |(): (), _cx| Ok::<_, std::fmt::Error>(other.borrow().len())))?;
+    ///     Ok((add.recipient::<i32>(), get))
+    /// })?;
+    /// add.send(7)?;
+    /// node.settle();
+    /// assert_eq!(get.call(()).wait()?, 1);
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
+    pub fn build<T: Send + 'static>(
+        &self,
+        build: impl FnOnce(&mut OnDriver<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let run = move |core: &Arc<DriverCore>| {
+            build(&mut OnDriver {
+                core,
+                not_send: PhantomData,
+            })
+        };
+        if current::driver() == Some(self.core.id()) {
+            return run(&self.core);
+        }
+        let world = self.core.world();
+        let waker = world.waker();
+        // `None` while it is on its way; the closure is taken out of `work` by whoever comes first, the driver to run
+        // it or this thread to take it back.
+        let work = Arc::new(Mutex::new(Some(run)));
+        let result = Arc::new(Mutex::new(None));
+        let (theirs, answer, done) = (work.clone(), result.clone(), waker.clone());
+        let queued = self.core.command(Box::new(move |core| {
+            let run = theirs.lock().take();
+            if let Some(run) = run {
+                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(core)));
+                *answer.lock() = Some(outcome);
+            }
+            done.wake();
+        }));
+        let closed = || {
+            let name = self.core.name();
+            Error::new(ErrorKind::Closed, format!("driver {name:?} has ended"))
+        };
+        if !queued {
+            return Err(closed());
+        }
+        let limit = deadline(world, self.core.runtime().options.call_limit);
+        loop {
+            match result.lock().take() {
+                Some(Ok(outcome)) => return outcome,
+                Some(Err(payload)) => {
+                    let message = crate::cell::panic_message(&*payload);
+                    let text = format!("building on driver {:?} panicked: {message}", self.name());
+                    return Err(Error::new(ErrorKind::Fault, text));
+                }
+                None => {}
+            }
+            if self.core.has_ended() {
+                return Err(closed());
+            }
+            if limit.is_some_and(|at| world.now() >= at) {
+                if work.lock().take().is_some() {
+                    let text = format!("driver {:?} is busy", self.name());
+                    return Err(Error::new(ErrorKind::Timeout, text));
+                }
+                // It runs already: then it also ends.
+                world.park(Some(world.now() + Duration::from_millis(10)));
+            } else {
+                world.park(limit);
+            }
+        }
+    }
+
+    /// Ends its members in order (each handles what is queued), then the thread, waiting at most `limit`. What is left
+    /// then is told to end as soon as its handler returns, and named in the report.
+    ///
+    /// Called from a handler on this driver it only begins the end, and says so.
+    pub fn shutdown(&self, limit: Duration) -> ShutdownReport {
+        let world = self.core.world();
+        let before = world.now();
+        self.core.signal_all(Signals::DRAIN);
+        self.core.end_when_empty();
+        let mut report = ShutdownReport::default();
+        if current::driver() == Some(self.core.id()) {
+            report.only_begun = true;
+            return report;
+        }
+        if !self.core.wait_ended(before.checked_add(limit)) {
+            for cell in self.core.members() {
+                report.left.push(Left::of(&*cell));
+                cell.signal(Signals::KILL);
+            }
+        }
+        report.took = world.now().saturating_duration_since(before);
+        report
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.core, f)
+    }
+}
+
+/// The inside of a driver's thread, where processors can be made that are not `Send`.
+pub struct OnDriver<'a> {
+    pub(crate) core: &'a Arc<DriverCore>,
+    /// Neither `Send` nor `Sync`: only the driver's thread may spawn what is not `Send`.
+    pub(crate) not_send: PhantomData<*mut ()>,
+}
+
+impl OnDriver<'_> {
+    /// As [`Driver::spawn`], for a processor that need not be `Send`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::spawn`].
+    pub fn spawn<P: Processor>(
+        &mut self,
+        name: &str,
+        processor: P,
+    ) -> Result<Address<P>, SpawnError> {
+        self.spawn_with(name, MailboxOptions::default(), processor)
+    }
+
+    /// As [`spawn`](Self::spawn), with a mailbox of one's choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::spawn_with`].
+    pub fn spawn_with<P: Processor>(
+        &mut self,
+        name: &str,
+        options: MailboxOptions,
+        processor: P,
+    ) -> Result<Address<P>, SpawnError> {
+        spawn_cell(self.core, name, processor, false, options)
+    }
+}
+
+impl fmt::Debug for OnDriver<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OnDriver({:?})", self.core)
+    }
+}

@@ -1,0 +1,72 @@
+//! The one place through which the runtime tells what happens.
+//!
+//! With the feature `tracing` these are events of that crate. Without it, or while no subscriber is installed, panics and
+//! faults go to standard error, because they must not pass unseen, and the rest is empty.
+
+use crate::dead_letters::DropCause;
+use crate::error::Fault;
+use crate::exit::Exit;
+use crate::name::Name;
+
+#[cfg(feature = "tracing")]
+fn nobody_listens() -> bool {
+    !tracing::dispatcher::has_been_set()
+}
+
+#[cfg(not(feature = "tracing"))]
+fn nobody_listens() -> bool {
+    true
+}
+
+pub(crate) fn panic(processor: &Name, message_type: &str, panic: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(
+        processor = processor.as_str(),
+        message_type,
+        panic,
+        "handler panicked"
+    );
+    if nobody_listens() {
+        eprintln!("mproc: processor {processor:?} panicked while handling {message_type}: {panic}");
+    }
+}
+
+pub(crate) fn fault(processor: &Name, message_type: &str, fault: &Fault) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(processor = processor.as_str(), message_type, %fault, "handler failed");
+    if nobody_listens() {
+        eprintln!("mproc: processor {processor:?} failed while handling {message_type}: {fault}");
+    }
+}
+
+pub(crate) fn long_handler(processor: &Name, message_type: &str, ns: u64) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        processor = processor.as_str(),
+        message_type,
+        ns,
+        "long handler"
+    );
+    #[cfg(not(feature = "tracing"))]
+    let _ = (processor, message_type, ns);
+}
+
+/// For queues built on the runtime, too.
+pub fn dropped(receiver: &Name, message_type: &str, cause: DropCause) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        receiver = receiver.as_str(),
+        message_type,
+        ?cause,
+        "dropped"
+    );
+    #[cfg(not(feature = "tracing"))]
+    let _ = (receiver, message_type, cause);
+}
+
+pub(crate) fn ended(processor: &Name, exit: &Exit) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(processor = processor.as_str(), %exit, "ended");
+    #[cfg(not(feature = "tracing"))]
+    let _ = (processor, exit);
+}

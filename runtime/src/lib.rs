@@ -1,0 +1,57 @@
+//! Processors that handle one message at a time, their mailboxes, and the drivers that run them.
+//!
+//! This crate knows neither topics nor shared memory. Programs use the facade, `mproc`, which adds both; its words are
+//! the same.
+
+mod address;
+mod cell;
+mod clock;
+mod context;
+mod current;
+mod dead_letters;
+mod driver;
+mod envelope;
+mod error;
+mod exit;
+pub mod hook;
+mod id;
+mod lane;
+mod mailbox;
+mod name;
+mod outbox;
+mod pending;
+mod processor;
+pub mod queue;
+mod runtime;
+mod shutdown;
+mod snapshot;
+mod sync;
+mod time_keeper;
+mod timer;
+mod timers;
+mod waits_for;
+mod world;
+
+pub use address::{Address, Permit, Recipient, WeakAddress, outbox_holds, spill_undelivered};
+pub use context::{Cx, Extensions, ReplyToken, WatchId};
+pub use dead_letters::{DeadLetter, DeadLetters, DropCause, Drops, LetterHeader};
+pub use driver::{Driver, Manual, OnDriver, Spun};
+pub use error::{
+    CallError, Error, ErrorKind, Fault, Outcome, ReserveError, SendError, SpawnError, TrySendError,
+};
+pub use exit::{Down, Exit};
+pub use id::{DriverId, ProcessorId};
+pub use lane::{LaneBell, LaneSource};
+pub use mailbox::{Lane, LaneId, MailboxOptions};
+pub use name::{NAME_BYTES_MAX, Name, NameError};
+pub use outbox::{Attempt, OUTBOX_CAPACITY, OutboxKey, Undelivered};
+pub use pending::{Operation, Pending};
+pub use processor::{
+    AfterPanic, Closure, Handle, IntoOutcome, LocalClosure, Processor, closure, local_closure,
+};
+pub use queue::WhenFull;
+pub use runtime::{DEFAULT_CAPACITY, DEFAULT_LIMIT, Options, Runtime, RuntimeCore};
+pub use shutdown::{Left, ShutdownReport};
+pub use snapshot::{DriverSnapshot, ProcessorSnapshot, Snapshot, Totals};
+pub use timer::Tick;
+pub use timers::TimerId;

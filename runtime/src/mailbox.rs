@@ -1,0 +1,272 @@
+//! A processor's mailbox: the lanes, the schedule flag, and one lock around both.
+//!
+//! Whether the cell stands on a ready queue is decided under the same lock that guards the lanes, so a message that is
+//! pushed while the driver finds the lanes empty cannot be left lying.
+//!
+//! | `scheduled` | `stalled` | the cell                                          | a push                     |
+//! |-------------|-----------|---------------------------------------------------|----------------------------|
+//! | false       | false     | idle                                              | schedules it               |
+//! | true        | any       | on a ready queue, or running                      | just queues                |
+//! | false       | true      | waits for room elsewhere; messages must wait      | just queues; control schedules |
+
+use crate::cell::Watcher;
+use crate::context::Cx;
+use crate::dead_letters::{DropCause, Drops};
+use crate::envelope::Envelope;
+use crate::exit::Exit;
+use crate::processor::Processor;
+use crate::queue::{Progress, Queue, WhenFull};
+use crate::sync::{AtomicBool, Mutex, OwnLine};
+use std::collections::VecDeque;
+
+/// Which lane a message travels in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// The ordinary one.
+    #[default]
+    Normal,
+    /// Served first: of 17 messages at most 16 come from here while the normal lane has any.
+    High,
+}
+
+/// How a mailbox is made.
+///
+/// # Examples
+///
+/// ```
+/// use mproc_runtime::{MailboxOptions, WhenFull};
+///
+/// let small = MailboxOptions::bounded(16);
+/// let newest_wins = MailboxOptions::bounded(1).when_full(WhenFull::DropOldest);
+/// let no_bound = MailboxOptions::unbounded();
+/// # let _ = (small, newest_wins, no_bound);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MailboxOptions {
+    /// `None`: the node's default.
+    pub(crate) capacity: Option<usize>,
+    pub(crate) when_full: WhenFull,
+}
+
+impl Default for MailboxOptions {
+    /// The node's default capacity (1024 unless `MPROC_CAPACITY` or the builder says otherwise); senders wait.
+    fn default() -> Self {
+        Self {
+            capacity: None,
+            when_full: WhenFull::Wait,
+        }
+    }
+}
+
+impl MailboxOptions {
+    /// Each lane holds exactly `capacity` messages, at least 1.
+    pub fn bounded(capacity: usize) -> Self {
+        Self {
+            capacity: Some(capacity),
+            when_full: WhenFull::Wait,
+        }
+    }
+
+    /// No bound. Only for senders that are known to be slower than the processor: memory is the limit.
+    pub fn unbounded() -> Self {
+        Self::bounded(crate::queue::UNBOUNDED)
+    }
+
+    /// What a full lane does. `Latest` is `DropOldest` with one place; `Disconnect` is for subscriptions, and is
+    /// `Fail` here.
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = match when_full {
+            WhenFull::Disconnect => WhenFull::Fail,
+            other => other,
+        };
+        self
+    }
+}
+
+pub(crate) type Task<P> = Box<dyn FnOnce(&mut P, &mut Cx<'_, P>) + Send>;
+
+/// What reaches a processor without a bound, because each has its place by construction: one per timer, continuation
+/// and watch.
+pub(crate) enum Control<P: Processor> {
+    /// A timer is due: its slot and the generation it was armed in.
+    Tick { slot: u32, generation: u32 },
+    /// A continuation may go on.
+    Resume(u64),
+    /// A message that has its place elsewhere.
+    Deliver(Envelope<P>),
+    /// Something to do on the driver's thread.
+    Do(Task<P>),
+}
+
+/// One flag per kind of request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Signals(u8);
+
+impl Signals {
+    /// End after the current message.
+    pub(crate) const STOP: Self = Self(1);
+    /// Take no more, handle what is queued, then end.
+    pub(crate) const DRAIN: Self = Self(2);
+    /// End and drop what is queued.
+    pub(crate) const KILL: Self = Self(4);
+    /// The outbox may go on.
+    pub(crate) const ROOM: Self = Self(8);
+    /// Handle one message although the outbox is not empty.
+    pub(crate) const PASS: Self = Self(16);
+    /// Cancel all timers: the node is ending.
+    pub(crate) const QUIET: Self = Self(32);
+
+    pub(crate) fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    pub(crate) fn set(&mut self, flag: Self) {
+        self.0 |= flag.0;
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+pub(crate) struct Mailbox<P: Processor> {
+    pub(crate) lanes: Mutex<Lanes<P>>,
+    pub(crate) progress: OwnLine<Flags>,
+    /// Of each lane.
+    pub(crate) capacity: usize,
+    pub(crate) when_full: WhenFull,
+}
+
+/// What is read between messages without the lock.
+#[derive(Debug, Default)]
+pub(crate) struct Flags {
+    pub(crate) normal: Progress,
+    pub(crate) high: Progress,
+    /// Something other than a normal message has come: look under the lock before the next message.
+    pub(crate) attention: AtomicBool,
+}
+
+pub(crate) struct Lanes<P: Processor> {
+    pub(crate) normal: Queue<Envelope<P>>,
+    pub(crate) control: VecDeque<Control<P>>,
+    /// Lanes of subscriptions that have something.
+    pub(crate) ready: VecDeque<LaneId>,
+    pub(crate) signals: Signals,
+    pub(crate) scheduled: bool,
+    pub(crate) stalled: bool,
+    /// Messages that came in, also those dropped at once by the policy.
+    pub(crate) received: u64,
+    pub(crate) rare: Option<Box<Rare<P>>>,
+}
+
+/// What most mailboxes never have.
+pub(crate) struct Rare<P: Processor> {
+    pub(crate) high: Option<Queue<Envelope<P>>>,
+    pub(crate) watchers: Vec<Watcher>,
+    pub(crate) ended: Option<Exit>,
+    pub(crate) drops: Drops,
+    /// Messages given back to their senders.
+    pub(crate) returned: u64,
+}
+
+impl<P: Processor> Default for Rare<P> {
+    fn default() -> Self {
+        Self {
+            high: None,
+            watchers: Vec::new(),
+            ended: None,
+            drops: Drops::default(),
+            returned: 0,
+        }
+    }
+}
+
+/// A lane of a subscription within its processor. A slot is used again; the generation tells its users apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneId {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+impl<P: Processor> Mailbox<P> {
+    pub(crate) fn new(capacity: usize, when_full: WhenFull) -> Self {
+        Self {
+            lanes: Mutex::new(Lanes {
+                normal: Queue::new(capacity, when_full),
+                control: VecDeque::new(),
+                ready: VecDeque::new(),
+                signals: Signals::default(),
+                // A new cell is put on its driver's queue by whoever makes it, so that it starts.
+                scheduled: true,
+                stalled: false,
+                received: 0,
+                rare: None,
+            }),
+            progress: OwnLine::default(),
+            capacity,
+            when_full,
+        }
+    }
+}
+
+impl<P: Processor> Lanes<P> {
+    /// A message was queued: true if the cell must be put on its driver's queue.
+    #[inline]
+    pub(crate) fn schedule_for_message(&mut self) -> bool {
+        !self.stalled && !std::mem::replace(&mut self.scheduled, true)
+    }
+
+    /// Control has come: likewise, also while the cell is stalled.
+    pub(crate) fn schedule_for_control(&mut self) -> bool {
+        !std::mem::replace(&mut self.scheduled, true)
+    }
+
+    pub(crate) fn rare(&mut self) -> &mut Rare<P> {
+        self.rare.get_or_insert_default()
+    }
+
+    pub(crate) fn drops(&mut self, cause: DropCause, n: u64) {
+        if n > 0 {
+            self.rare().drops.add(cause, n);
+        }
+    }
+
+    pub(crate) fn ended(&self) -> Option<&Exit> {
+        self.rare.as_ref()?.ended.as_ref()
+    }
+
+    /// The queue of a lane. The high one is made at its first use, as large as the normal one.
+    #[inline]
+    pub(crate) fn queue(&mut self, lane: Lane) -> &mut Queue<Envelope<P>> {
+        if lane == Lane::Normal {
+            return &mut self.normal;
+        }
+        let (capacity, when_full) = (self.normal.capacity(), self.normal.when_full());
+        let closed = self.normal.is_closed();
+        self.rare().high.get_or_insert_with(|| {
+            let mut queue = Queue::new(capacity, when_full);
+            if closed {
+                // Nobody waits for a queue that was just made.
+                let _nobody = queue.close(&Progress::default());
+            }
+            queue
+        })
+    }
+
+    pub(crate) fn high_len(&self) -> usize {
+        self.rare
+            .as_ref()
+            .and_then(|r| r.high.as_ref())
+            .map_or(0, Queue::len)
+    }
+}
+
+impl Flags {
+    #[inline]
+    pub(crate) fn of(&self, lane: Lane) -> &Progress {
+        match lane {
+            Lane::Normal => &self.normal,
+            Lane::High => &self.high,
+        }
+    }
+}

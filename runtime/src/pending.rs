@@ -1,0 +1,330 @@
+//! An operation in flight, and the three ways to wait for it.
+
+use crate::context::Cx;
+use crate::current;
+use crate::error::{CallError, Outcome};
+use crate::outbox::Outbox;
+use crate::processor::Processor;
+use crate::queue::Ticket;
+use crate::runtime::RuntimeCore;
+use crate::time_keeper::Alarm;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// What an operation must be able to do so that one can wait for it in every way. For those who build on the runtime.
+pub trait Operation<T, E>: Send + Sync {
+    /// Puts it on its way, or stands in line for room. Asked again after `waker` was woken, until it is ready.
+    fn begin(self: Arc<Self>, ticket: &mut Ticket, waker: &Waker) -> Poll<Result<(), E>>;
+
+    /// Its result, once. `waker` is woken when it is worth asking again.
+    fn poll(&self, waker: &Waker) -> Poll<Result<T, E>>;
+
+    /// A cheap look whether a result is there, for spinning.
+    fn is_done(&self) -> bool;
+
+    /// Nobody waits any longer. Leaves the line; takes back what can be taken back.
+    fn abandon(&self, ticket: &mut Ticket);
+
+    /// Why this thread may not block for it: then nothing has been started.
+    fn refuse_to_block(&self) -> Option<E>;
+
+    /// The error of a limit that has passed.
+    fn timeout(&self) -> E;
+
+    /// The node it belongs to.
+    fn runtime(&self) -> Arc<RuntimeCore>;
+
+    /// How long it may take if nobody says otherwise.
+    fn limit(&self) -> Duration;
+}
+
+/// An operation in flight: a call, or a wait for room.
+///
+/// It does nothing until it is waited for in one of three ways:
+/// [`wait`](Self::wait) blocks the thread; `.await` works on any executor; [`then`](Self::then) goes on inside the
+/// handler that started it, and no thread waits. A call takes its place in the order of messages at that moment, or at
+/// [`begin`](Self::begin).
+///
+/// Every wait has a limit: 5 seconds unless told otherwise, here or in the node's options.
+///
+/// # Cancel safety
+///
+/// Dropping it cancels: a message that is still queued is taken back (and counted as dropped, `Cancelled`); a handler that
+/// runs goes on, and its reply is dropped. It never blocks.
+#[must_use = "an operation does nothing until it is waited for"]
+pub struct Pending<T, E = CallError> {
+    op: Arc<dyn Operation<T, E>>,
+    ticket: Ticket,
+    begun: bool,
+    /// `begin` has failed with this; whoever waits gets it.
+    refused: Option<E>,
+    finished: bool,
+    limit: Option<Duration>,
+    /// Ends an awaited operation at its limit.
+    alarm: Option<Alarm>,
+}
+
+impl<T: 'static, E: 'static> Pending<T, E> {
+    /// For those who build operations on the runtime.
+    pub fn new(op: Arc<dyn Operation<T, E>>) -> Self {
+        Self {
+            op,
+            ticket: Ticket::default(),
+            begun: false,
+            refused: None,
+            finished: false,
+            limit: None,
+            alarm: None,
+        }
+    }
+
+    /// The same, with another limit for `.await` and [`then`](Self::then).
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Puts the operation on its way without waiting for it: a call takes its place in the order of messages now, if
+    /// there is room; otherwise when it is waited for.
+    pub fn begin(&mut self) {
+        if self.begun || self.refused.is_some() {
+            return;
+        }
+        match self.op.clone().begin(&mut self.ticket, Waker::noop()) {
+            Poll::Ready(Ok(())) => self.begun = true,
+            Poll::Ready(Err(error)) => self.refused = Some(error),
+            Poll::Pending => {}
+        }
+    }
+
+    /// Blocks this thread until the result is there, at most as long as the limit allows.
+    ///
+    /// # Errors
+    ///
+    /// As the operation says; its own kind of time-out when the limit passes.
+    ///
+    /// # Deadlocks
+    ///
+    /// Inside a handler, what the handler has sent before is delivered first. Waiting for a processor that only this
+    /// very thread can run is refused at once. On a driver that others share, they wait too: prefer
+    /// [`then`](Self::then).
+    pub fn wait(self) -> Result<T, E> {
+        let limit = self.limit.unwrap_or_else(|| self.op.limit());
+        self.wait_timeout(limit)
+    }
+
+    /// As [`wait`](Self::wait), with this limit. Zero looks once and does not wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    ///
+    /// # Deadlocks
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout(mut self, limit: Duration) -> Result<T, E> {
+        if let Some(refused) = self.op.refuse_to_block() {
+            return Err(refused);
+        }
+        let runtime = self.op.runtime();
+        let world = &runtime.world;
+        let waker = world.waker();
+        // The clock is read only if it comes to sleeping.
+        let mut deadline = None;
+        if current::handler().is_some() {
+            deadline = Some(world.now().checked_add(limit));
+            deliver_outbox(&runtime, deadline.flatten());
+        }
+        let mut spun = false;
+        loop {
+            if let Poll::Ready(result) = self.poll_begun(&waker) {
+                return result;
+            }
+            if !spun {
+                spun = true;
+                if !limit.is_zero() && runtime.spin_until(|| self.op.is_done()) {
+                    continue;
+                }
+            }
+            let until = *deadline.get_or_insert_with(|| world.now().checked_add(limit));
+            if until.is_some_and(|until| world.now() >= until) {
+                return Err(self.give_up());
+            }
+            world.park(until);
+        }
+    }
+
+    /// Goes on in the handler that started it: when the result is there, or the limit has passed, `next` is called with
+    /// it as a message to self. No thread waits, and other messages are handled meanwhile.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_runtime::{Address, Cx, Handle, Outcome, Processor, Runtime};
+    /// struct Source;
+    /// struct Get;
+    /// impl Processor for Source {}
+    /// impl Handle<Get> for Source {
+    ///     type Reply = i64;
+    ///     fn handle(&mut self, _: Get, _: &mut Cx<'_, Self, i64>) -> Outcome<i64> { Ok(7) }
+    /// }
+    ///
+    /// struct Sum { total: i64, source: Address<Source> }
+    /// struct Fetch;
+    /// impl Processor for Sum {}
+    /// impl Handle<Fetch> for Sum {
+    ///     type Reply = ();
+    ///     fn handle(&mut self, _: Fetch, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+    ///         self.source.call(Get).then(cx, |me, reply, _cx| {
+    ///             me.total += reply?;
+    ///             Ok(())
+    ///         });
+    ///         Ok(())
+    ///     }
+    /// }
+    /// impl Handle<Get> for Sum {
+    ///     type Reply = i64;
+    ///     fn handle(&mut self, _: Get, _: &mut Cx<'_, Self, i64>) -> Outcome<i64> { Ok(self.total) }
+    /// }
+    ///
+    /// let node = Runtime::simulated(1);
+    /// let source = node.spawn_thread("source", Source)?;
+    /// let sum = node.spawn_thread("sum", Sum { total: 0, source })?;
+    /// sum.send(Fetch)?;
+    /// node.settle();
+    /// assert_eq!(sum.call(Get).wait()?, 7);
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
+    pub fn then<P: Processor, R: 'static>(
+        self,
+        cx: &mut Cx<'_, P, R>,
+        next: impl FnOnce(&mut P, Result<T, E>, &mut Cx<'_, P>) -> Outcome<()> + 'static,
+    ) {
+        let limit = self.limit.unwrap_or_else(|| self.op.limit());
+        cx.continue_with(self, limit, next);
+    }
+
+    pub(crate) fn poll_begun(&mut self, waker: &Waker) -> Poll<Result<T, E>> {
+        if let Some(error) = self.refused.take() {
+            self.finished = true;
+            return Poll::Ready(Err(error));
+        }
+        if !self.begun {
+            match self.op.clone().begin(&mut self.ticket, waker) {
+                Poll::Ready(Ok(())) => self.begun = true,
+                Poll::Ready(Err(error)) => {
+                    self.finished = true;
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let poll = self.op.poll(waker);
+        self.finished |= poll.is_ready();
+        poll
+    }
+
+    /// The limit has passed.
+    pub(crate) fn give_up(&mut self) -> E {
+        self.finished = true;
+        self.op.abandon(&mut self.ticket);
+        self.op.timeout()
+    }
+}
+
+/// Before a handler blocks, what it has sent is delivered: whoever must answer may need it.
+fn deliver_outbox(runtime: &RuntimeCore, deadline: Option<Instant>) {
+    let Some((id, mut outbox)) = current::with_handling(|h| {
+        h.filter(|h| !h.outbox.is_empty())
+            .map(|h| (h.id, std::mem::take(&mut h.outbox)))
+    }) else {
+        return;
+    };
+    let faults = outbox.block_until_below(1, id, runtime, deadline);
+    current::with_handling(|h| {
+        if let Some(h) = h {
+            h.outbox = outbox;
+            h.faults.extend(faults);
+        }
+    });
+}
+
+impl Outbox {
+    /// Waits on this thread until fewer than `count` entries are left, or the deadline has passed.
+    pub(crate) fn block_until_below(
+        &mut self,
+        count: usize,
+        id: crate::ProcessorId,
+        runtime: &RuntimeCore,
+        deadline: Option<Instant>,
+    ) -> Vec<crate::Fault> {
+        let mut faults = Vec::new();
+        let waker = runtime.world.waker();
+        loop {
+            let now = runtime.world.now();
+            let flushed = self.flush(&waker, Some(now));
+            faults.extend(flushed.given_up.into_iter().filter_map(|(_, f)| f));
+            if self.len() < count || deadline.is_some_and(|d| d <= now) {
+                crate::waits_for::cleared(id);
+                return faults;
+            }
+            // The edge shows while the thread waits; a member of the circle that can run is let run.
+            if let Some(member) =
+                crate::waits_for::stalled(id, flushed.blocked_on, self.len(), None)
+            {
+                member.signal(crate::mailbox::Signals::PASS);
+            }
+            let until = match (flushed.deadline, deadline) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            runtime.world.park(until);
+        }
+    }
+}
+
+/// `.await` on any executor. At the limit it ends with the operation's time-out.
+impl<T: 'static, E: 'static> Future for Pending<T, E> {
+    type Output = Result<T, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let Poll::Ready(result) = this.poll_begun(context.waker()) {
+            this.alarm = None;
+            return Poll::Ready(result);
+        }
+        let limit = this.limit.unwrap_or_else(|| this.op.limit());
+        let alarm = this
+            .alarm
+            .get_or_insert_with(|| Alarm::new(&this.op.runtime(), limit));
+        if alarm.poll(context.waker()) {
+            this.alarm = None;
+            return Poll::Ready(Err(this.give_up()));
+        }
+        Poll::Pending
+    }
+}
+
+// Nothing in it is pinned: the operation is behind an `Arc`.
+impl<T, E> Unpin for Pending<T, E> {}
+
+impl<T, E> Drop for Pending<T, E> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.op.abandon(&mut self.ticket);
+        }
+    }
+}
+
+impl<T, E> fmt::Debug for Pending<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending")
+            .field("begun", &self.begun)
+            .field("is_done", &self.op.is_done())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,592 @@
+//! A bounded queue with a policy for when it is full. It holds no lock: whoever owns it brings one.
+//!
+//! It serves the lanes of mailboxes and the queues of subscriptions, so that "full" means the same everywhere.
+//!
+//! # Places
+//!
+//! A queue of capacity `n` has `n` places. A place is
+//!
+//! | place    | held by                                                       | becomes                                   |
+//! |----------|---------------------------------------------------------------|-------------------------------------------|
+//! | free     | nobody; there is none while anybody waits                     | reserved or used                          |
+//! | reserved | a permit, or a waiter that was just given one                 | used (`push_reserved`) or free (`release`) |
+//! | used     | an item in `items`, or an item of the batch that the consumer took and has not handled yet | free |
+//!
+//! The consumer takes whole batches, so that it locks once per batch. The places of a batch are given back one by one,
+//! without the lock: [`Progress::rest`] says how many items of the batch are still unhandled. Producers look at it only
+//! when the queue is nearly full.
+//!
+//! # Waiting
+//!
+//! Waiters stand in order. A place that becomes free while anybody waits is handed to the first of them as a
+//! reservation, so nobody can overtake. Two parties can free a place: whoever holds the lock, and the consumer that
+//! moves on in its batch. The second case is a handshake of two words:
+//!
+//! ```text
+//! consumer:  rest = k - 1;    then reads `wanted`     (Progress::step)
+//! waiter:    wanted = true;   then reads `rest`       (Queue::enlist, under the lock)
+//! ```
+//!
+//! Both store before they load (in one total order), so either the consumer sees `wanted` and comes to hand out the
+//! place under the lock, or the waiter sees the new `rest` and takes the place itself.
+
+use crate::sync::{AtomicBool, AtomicUsize, Relaxed, store_before_loads};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::task::Waker;
+
+/// What a full queue does with the next item.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// The sender waits for room, up to its limit. Nothing is lost.
+    #[default]
+    Wait,
+    /// The oldest queued item is dropped and counted; the new one takes its place.
+    DropOldest,
+    /// The new item is dropped and counted.
+    DropNewest,
+    /// Like `DropOldest`, in a queue of one: whoever looks sees the latest value. For subscriptions.
+    Latest,
+    /// The new item is refused at once, and whoever sent it is told.
+    Fail,
+    /// The queue is closed, with the reason. For subscriptions.
+    Disconnect,
+}
+
+impl WhenFull {
+    /// All policies, in the order in which tables show them.
+    pub const ALL: [Self; 6] = [
+        Self::Wait,
+        Self::DropOldest,
+        Self::DropNewest,
+        Self::Latest,
+        Self::Fail,
+        Self::Disconnect,
+    ];
+
+    /// True if items that are already queued may be dropped to make room.
+    pub fn evicts(self) -> bool {
+        matches!(self, Self::DropOldest | Self::Latest)
+    }
+}
+
+/// What the consumer writes and reads without the lock.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// How many items of the consumer's batch are not handled yet. Written by the consumer only.
+    rest: AtomicUsize,
+    /// True while somebody waits for room. Written under the queue's lock only.
+    wanted: AtomicBool,
+}
+
+impl Progress {
+    /// How many items of the consumer's batch are not handled yet, as far as can be seen without the lock.
+    #[inline]
+    pub fn rest(&self) -> usize {
+        self.rest.load(Relaxed)
+    }
+
+    /// [`step`](Self::step) for a queue in which nobody ever waits.
+    #[inline]
+    pub fn step_unwatched(&self, rest: usize) {
+        self.rest.store(rest, Relaxed);
+    }
+
+    /// The consumer has taken one more item out of its batch, of which `rest` are left. Returns true if somebody waits
+    /// for the place: lock the queue and call [`Queue::hand_out`].
+    #[inline]
+    pub fn step(&self, rest: usize) -> bool {
+        // Partner: `Queue::enlist`.
+        store_before_loads(&self.rest, rest);
+        self.wanted.load(crate::sync::SeqCst)
+    }
+}
+
+/// Whether one more item may come in.
+#[derive(Debug)]
+pub enum Admit<T> {
+    /// There is a place.
+    Room,
+    /// There is a place, because this oldest item had to go. Drop it after the lock is released.
+    Evicted(T),
+    /// The new item has to go, by the queue's policy.
+    Drop,
+    /// There is no place, and the policy is not to lose anything.
+    Full,
+    /// The queue is closed.
+    Closed,
+}
+
+/// One who waits for a place. Kept by the waiter between its attempts.
+#[derive(Debug, Default)]
+pub struct Ticket(Option<u64>);
+
+impl Ticket {
+    /// True if it stands in a queue: then it must be given back through [`Queue::resign`].
+    pub fn is_enlisted(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// What an attempt to get a place gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// The place is reserved: use it with [`Queue::push_reserved`] or give it back with [`Queue::release`].
+    Granted,
+    /// No place is free.
+    Full,
+    /// The queue is closed.
+    Closed,
+}
+
+/// Those who wait, and those who were given a place and do not know it yet. Absent while nobody waits.
+#[derive(Debug, Default)]
+struct Waiting {
+    next: u64,
+    in_order: VecDeque<(u64, Waker)>,
+    granted: Vec<u64>,
+}
+
+/// A bounded queue; see the module's documentation.
+#[derive(Debug)]
+pub struct Queue<T> {
+    items: VecDeque<T>,
+    capacity: usize,
+    when_full: WhenFull,
+    closed: bool,
+    reserved: usize,
+    /// `Progress::rest` as last seen: it only shrinks until the next batch, so this is never too small.
+    rest_seen: usize,
+    high_water: usize,
+    waiting: Option<Box<Waiting>>,
+}
+
+/// The capacity of a queue that has no bound.
+pub const UNBOUNDED: usize = usize::MAX;
+
+impl<T> Queue<T> {
+    /// A queue of `capacity` places, at least 1; [`UNBOUNDED`] for no bound. `Latest` always has one.
+    ///
+    /// # Panics
+    ///
+    /// If `capacity` is 0: callers check what comes from outside.
+    pub fn new(capacity: usize, when_full: WhenFull) -> Self {
+        assert!(capacity > 0, "a queue needs at least one place");
+        Self {
+            items: VecDeque::new(),
+            capacity: if when_full == WhenFull::Latest {
+                1
+            } else {
+                capacity
+            },
+            when_full,
+            closed: false,
+            reserved: 0,
+            rest_seen: 0,
+            high_water: 0,
+            waiting: None,
+        }
+    }
+
+    /// How many items are queued, without those in the consumer's batch.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// True if nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// How many places there are.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// What it does when it is full.
+    pub fn when_full(&self) -> WhenFull {
+        self.when_full
+    }
+
+    /// The most items that were ever queued at once, without those in the consumer's batch unless it was full.
+    pub fn high_water(&self) -> usize {
+        self.high_water.max(self.items.len())
+    }
+
+    /// True once it is closed: what is queued can still be taken.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// How many places are free.
+    #[inline]
+    fn free(&mut self, progress: &Progress) -> usize {
+        let used = self.items.len() + self.reserved;
+        let sure = self.capacity.saturating_sub(used + self.rest_seen);
+        if sure > 0 || self.rest_seen == 0 {
+            return sure;
+        }
+        // Nearly full: look again. SeqCst: partner of `Progress::step`, when called from `enlist`.
+        self.rest_seen = progress.rest.load(crate::sync::SeqCst);
+        self.capacity.saturating_sub(used + self.rest_seen)
+    }
+
+    /// Asks for a place for one more item, without waiting. Unless the answer is to refuse, [`insert`](Self::insert)
+    /// follows under the same lock.
+    #[inline]
+    pub fn admit(&mut self, progress: &Progress) -> Admit<T> {
+        if self.closed {
+            return Admit::Closed;
+        }
+        if self.free(progress) > 0 {
+            return Admit::Room;
+        }
+        self.high_water = self.capacity;
+        match self.when_full {
+            WhenFull::DropOldest | WhenFull::Latest => match self.items.pop_front() {
+                Some(oldest) => Admit::Evicted(oldest),
+                // Every place is reserved, or in the consumer's hands.
+                None => Admit::Drop,
+            },
+            WhenFull::DropNewest => Admit::Drop,
+            WhenFull::Wait | WhenFull::Fail | WhenFull::Disconnect => Admit::Full,
+        }
+    }
+
+    /// Queues an item for which [`admit`](Self::admit) just gave a place.
+    #[inline]
+    pub fn insert(&mut self, item: T) {
+        self.items.push_back(item);
+    }
+
+    /// The length is at its largest just before the consumer takes.
+    #[inline]
+    fn note_high_water(&mut self) {
+        self.high_water = self.high_water.max(self.items.len());
+    }
+
+    /// Reserves a place without waiting.
+    pub fn try_reserve(&mut self, progress: &Progress) -> Reserve {
+        if self.closed {
+            Reserve::Closed
+        } else if self.free(progress) > 0 {
+            self.reserved += 1;
+            Reserve::Granted
+        } else {
+            Reserve::Full
+        }
+    }
+
+    /// Reserves a place, or stands in line for one: `waker` is woken when it is worth calling again.
+    pub fn poll_reserve(
+        &mut self,
+        ticket: &mut Ticket,
+        waker: &Waker,
+        progress: &Progress,
+    ) -> Reserve {
+        if self.closed {
+            self.forget(ticket);
+            return Reserve::Closed;
+        }
+        let Some(number) = ticket.0 else {
+            return match self.try_reserve(progress) {
+                Reserve::Full => self.enlist(ticket, waker, progress),
+                done => done,
+            };
+        };
+        let Some(waiting) = &mut self.waiting else {
+            // Closing forgets all tickets; opening again does not exist.
+            *ticket = Ticket(None);
+            return Reserve::Closed;
+        };
+        if let Some(at) = waiting.granted.iter().position(|&n| n == number) {
+            waiting.granted.swap_remove(at);
+            *ticket = Ticket(None);
+            self.tidy_waiting(progress);
+            return Reserve::Granted;
+        }
+        if let Some((_, kept)) = waiting.in_order.iter_mut().find(|(n, _)| *n == number) {
+            kept.clone_from(waker);
+        }
+        Reserve::Full
+    }
+
+    fn enlist(&mut self, ticket: &mut Ticket, waker: &Waker, progress: &Progress) -> Reserve {
+        // Partner: `Progress::step`. First say that a place is wanted, then look once more.
+        progress.wanted.store(true, crate::sync::SeqCst);
+        #[cfg(loom)]
+        crate::sync::fence(crate::sync::SeqCst);
+        if self.free(progress) > 0 {
+            self.reserved += 1;
+            self.tidy_waiting(progress);
+            return Reserve::Granted;
+        }
+        let waiting = self.waiting.get_or_insert_default();
+        let number = waiting.next;
+        waiting.next += 1;
+        waiting.in_order.push_back((number, waker.clone()));
+        *ticket = Ticket(Some(number));
+        Reserve::Full
+    }
+
+    /// Says whether anybody still waits, where `step` reads it.
+    fn tidy_waiting(&mut self, progress: &Progress) {
+        match &self.waiting {
+            Some(waiting) if !waiting.in_order.is_empty() => return,
+            Some(waiting) if waiting.granted.is_empty() => self.waiting = None,
+            _ => {}
+        }
+        // Relaxed is enough for `false`: reading an old `true` costs the consumer one visit in vain.
+        progress.wanted.store(false, Relaxed);
+    }
+
+    fn forget(&mut self, ticket: &mut Ticket) {
+        *ticket = Ticket(None);
+    }
+
+    /// Leaves the line. A place that was granted meanwhile goes to the next in line: wake those returned.
+    #[must_use]
+    pub fn resign(&mut self, ticket: &mut Ticket, progress: &Progress) -> Vec<Waker> {
+        let (Some(number), Some(waiting)) = (ticket.0.take(), &mut self.waiting) else {
+            return Vec::new();
+        };
+        if let Some(at) = waiting.granted.iter().position(|&n| n == number) {
+            waiting.granted.swap_remove(at);
+            self.reserved -= 1;
+            return self.hand_out(progress);
+        }
+        waiting.in_order.retain(|(n, _)| *n != number);
+        self.tidy_waiting(progress);
+        Vec::new()
+    }
+
+    /// Gives free places to those who wait, in order: wake those returned, after the lock is released.
+    #[must_use]
+    pub fn hand_out(&mut self, progress: &Progress) -> Vec<Waker> {
+        let mut wake = Vec::new();
+        if self.waiting.is_none() {
+            return wake;
+        }
+        while self.free(progress) > 0 {
+            let Some(waiting) = &mut self.waiting else {
+                break;
+            };
+            let Some((number, waker)) = waiting.in_order.pop_front() else {
+                break;
+            };
+            waiting.granted.push(number);
+            self.reserved += 1;
+            wake.push(waker);
+        }
+        self.tidy_waiting(progress);
+        wake
+    }
+
+    /// Uses a reserved place. The item comes back if the queue was closed meanwhile.
+    pub fn push_reserved(&mut self, item: T) -> Result<(), T> {
+        if self.closed {
+            return Err(item);
+        }
+        debug_assert!(self.reserved > 0, "no place was reserved");
+        self.reserved -= 1;
+        self.insert(item);
+        Ok(())
+    }
+
+    /// Gives a reserved place back: wake those returned.
+    #[must_use]
+    pub fn release(&mut self, progress: &Progress) -> Vec<Waker> {
+        if self.closed {
+            return Vec::new();
+        }
+        self.reserved -= 1;
+        self.hand_out(progress)
+    }
+
+    /// Takes one item: wake those returned.
+    ///
+    /// For a consumer that takes no batches, or whose last batch is empty.
+    pub fn pop(&mut self, progress: &Progress) -> (Option<T>, Vec<Waker>) {
+        self.note_high_water();
+        let item = self.items.pop_front();
+        self.rest_seen = 0;
+        let wake = if item.is_some() {
+            self.hand_out(progress)
+        } else {
+            Vec::new()
+        };
+        (item, wake)
+    }
+
+    /// Takes everything that is queued into `batch`, which is empty, and returns the first item. Wake those returned.
+    ///
+    /// After handling each item the consumer takes the next one out of `batch` and calls [`Progress::step`] with how
+    /// many are left, until none is. Queues that evict give one item at a time: what is in a batch could not be
+    /// evicted any more.
+    #[inline]
+    pub fn take_batch(
+        &mut self,
+        batch: &mut VecDeque<T>,
+        progress: &Progress,
+    ) -> (Option<T>, Vec<Waker>) {
+        debug_assert!(batch.is_empty(), "the last batch is not finished");
+        if self.when_full.evicts() || self.items.len() <= 1 {
+            return self.pop(progress);
+        }
+        self.note_high_water();
+        std::mem::swap(&mut self.items, batch);
+        let first = batch.pop_front();
+        // The first item's place is free from here on; the others' as the consumer moves on. Relaxed: producers read
+        // it under the lock that we hold, until the consumer's next `step`.
+        progress.rest.store(batch.len(), Relaxed);
+        self.rest_seen = batch.len();
+        (first, self.hand_out(progress))
+    }
+
+    /// The consumer gives up the rest of its batch, having moved it elsewhere.
+    pub fn abandon_batch(&mut self, progress: &Progress) {
+        progress.rest.store(0, Relaxed);
+        self.rest_seen = 0;
+    }
+
+    /// Gives back memory that a burst left behind.
+    pub fn shrink(&mut self) {
+        if self.items.is_empty() && self.items.capacity() > 0 {
+            self.items = VecDeque::new();
+        }
+    }
+
+    /// The oldest queued item.
+    pub fn front(&self) -> Option<&T> {
+        self.items.front()
+    }
+
+    /// Closes the queue: no more can be pushed, and nobody waits any longer (wake those returned).
+    #[must_use]
+    pub fn close(&mut self, progress: &Progress) -> Vec<Waker> {
+        self.closed = true;
+        self.reserved = 0;
+        progress.wanted.store(false, Relaxed);
+        match self.waiting.take() {
+            Some(waiting) => waiting.in_order.into_iter().map(|(_, w)| w).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Takes all that is left. Drop it after the lock is released.
+    pub fn drain(&mut self) -> VecDeque<T> {
+        std::mem::take(&mut self.items)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize as Count, Ordering};
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Counted(Count);
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn offer(q: &mut Queue<u32>, item: u32, p: &Progress) -> Admit<u32> {
+        let answer = q.admit(p);
+        if matches!(answer, Admit::Room | Admit::Evicted(_)) {
+            q.insert(item);
+        }
+        answer
+    }
+
+    fn queue(capacity: usize, when_full: WhenFull) -> (Queue<u32>, Progress) {
+        (Queue::new(capacity, when_full), Progress::default())
+    }
+
+    #[test]
+    fn capacity_counts_the_rest_of_the_batch() {
+        let (mut q, p) = queue(3, WhenFull::Wait);
+        for i in 0..3 {
+            assert!(matches!(offer(&mut q, i, &p), Admit::Room));
+        }
+        assert!(matches!(offer(&mut q, 3, &p), Admit::Full));
+        let mut batch = VecDeque::new();
+        let (first, _) = q.take_batch(&mut batch, &p);
+        assert_eq!(first, Some(0));
+        assert!(matches!(offer(&mut q, 3, &p), Admit::Room));
+        assert!(matches!(offer(&mut q, 4, &p), Admit::Full));
+        batch.pop_front();
+        assert!(!p.step(batch.len()));
+        assert!(matches!(offer(&mut q, 4, &p), Admit::Room));
+        assert!(matches!(offer(&mut q, 5, &p), Admit::Full));
+    }
+
+    #[test]
+    fn a_free_place_goes_to_the_first_in_line_and_nobody_overtakes() {
+        let (mut q, p) = queue(1, WhenFull::Wait);
+        assert!(matches!(offer(&mut q, 0, &p), Admit::Room));
+        let woken: Vec<_> = (0..2).map(|_| Arc::new(Counted::default())).collect();
+        let mut tickets = [Ticket::default(), Ticket::default()];
+        for (ticket, w) in tickets.iter_mut().zip(&woken) {
+            assert_eq!(q.poll_reserve(ticket, &w.clone().into(), &p), Reserve::Full);
+        }
+        let (item, wake) = q.pop(&p);
+        assert_eq!(item, Some(0));
+        wake.into_iter().for_each(Waker::wake);
+        assert_eq!(woken[0].0.load(Ordering::Relaxed), 1);
+        assert_eq!(woken[1].0.load(Ordering::Relaxed), 0);
+        assert!(matches!(offer(&mut q, 9, &p), Admit::Full));
+        // The first gives up: the place passes to the second.
+        let wake = q.resign(&mut tickets[0], &p);
+        assert_eq!(wake.len(), 1);
+        assert_eq!(
+            q.poll_reserve(&mut tickets[1], &woken[1].clone().into(), &p),
+            Reserve::Granted
+        );
+        q.push_reserved(1).unwrap();
+        assert_eq!(q.pop(&p).0, Some(1));
+        assert!(matches!(offer(&mut q, 2, &p), Admit::Room));
+    }
+
+    #[test]
+    fn each_policy_does_what_it_says_when_full() {
+        let (mut q, p) = queue(2, WhenFull::DropOldest);
+        for i in 0..2 {
+            assert!(matches!(offer(&mut q, i, &p), Admit::Room));
+        }
+        assert!(matches!(offer(&mut q, 2, &p), Admit::Evicted(0)));
+        let (mut q, p) = queue(2, WhenFull::DropNewest);
+        for i in 0..2 {
+            assert!(matches!(offer(&mut q, i, &p), Admit::Room));
+        }
+        assert!(matches!(offer(&mut q, 2, &p), Admit::Drop));
+        let (mut q, p) = queue(8, WhenFull::Latest);
+        assert!(matches!(offer(&mut q, 1, &p), Admit::Room));
+        assert!(matches!(offer(&mut q, 2, &p), Admit::Evicted(1)));
+        let (mut q, p) = queue(1, WhenFull::Fail);
+        assert!(matches!(offer(&mut q, 1, &p), Admit::Room));
+        assert!(matches!(offer(&mut q, 2, &p), Admit::Full));
+        assert_eq!(q.high_water(), 1);
+    }
+
+    #[test]
+    fn closing_wakes_all_who_wait_and_they_learn_it() {
+        let (mut q, p) = queue(1, WhenFull::Wait);
+        assert!(matches!(offer(&mut q, 0, &p), Admit::Room));
+        let w = Arc::new(Counted::default());
+        let mut ticket = Ticket::default();
+        assert_eq!(
+            q.poll_reserve(&mut ticket, &w.clone().into(), &p),
+            Reserve::Full
+        );
+        q.close(&p).into_iter().for_each(Waker::wake);
+        assert_eq!(w.0.load(Ordering::Relaxed), 1);
+        assert_eq!(q.poll_reserve(&mut ticket, &w.into(), &p), Reserve::Closed);
+        assert_eq!(q.drain(), [0]);
+    }
+}

@@ -1,0 +1,769 @@
+//! The node without topics: drivers, names, options, and the end of it all.
+//!
+//! # The end, in order
+//!
+//! 1. `ending` is set: nothing more is spawned, scripts stop spinning and help.
+//! 2. All timers are cancelled: nothing new begins inside.
+//! 3. Everything that is queued is handled, with what it sends, until all is quiet.
+//! 4. Every processor is drained and ended; drivers end when they have no members; threads are joined.
+//! 5. At the limit, whoever is left is told to end as soon as its handler returns, and is reported.
+
+use crate::address::{Address, WeakAddress};
+use crate::cell::{AnyCell, Cell, CellRef};
+use crate::current;
+use crate::dead_letters::DeadLetters;
+use crate::driver::simulated::Simulation;
+use crate::driver::{self, Completion, Driver, DriverCore, Kind, Manual};
+use crate::error::{Error, ErrorKind, SpawnError};
+use crate::id::{DriverId, ProcessorId};
+use crate::mailbox::{MailboxOptions, Signals};
+use crate::name::Name;
+use crate::processor::Processor;
+use crate::shutdown::{Left, ShutdownReport};
+use crate::snapshot::{ProcessorSnapshot, Snapshot, Totals};
+use crate::sync::{AtomicBool, Mutex, SeqCst};
+use crate::time_keeper::TimeKeeper;
+use crate::world::World;
+use std::any::{Any, TypeId};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// The capacity of mailboxes that are not given one.
+pub const DEFAULT_CAPACITY: usize = 1024;
+/// How long `send` and `publish` wait for room, and calls for their reply, if nobody says otherwise.
+pub const DEFAULT_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a node is made with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) capacity: usize,
+    pub(crate) capacity_is_forced: bool,
+    pub(crate) send_limit: Duration,
+    pub(crate) call_limit: Duration,
+    dead_letters: usize,
+}
+
+impl Options {
+    /// The defaults, and what the environment says: `MPROC_CAPACITY` is the capacity of every queue that is not given one
+    /// explicitly.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidSetting`], naming the variable, if it is not a number of at least 1.
+    pub fn from_environment() -> Result<Self, Error> {
+        let mut options = Self::default();
+        if let Some(value) = std::env::var_os("MPROC_CAPACITY") {
+            let capacity = value.to_str().and_then(|v| v.parse().ok());
+            match capacity {
+                Some(capacity) if capacity > 0 => {
+                    options.capacity = capacity;
+                    options.capacity_is_forced = true;
+                }
+                _ => {
+                    let text =
+                        format!("MPROC_CAPACITY is {value:?}, not a whole number of at least 1");
+                    return Err(Error::new(ErrorKind::InvalidSetting, text));
+                }
+            }
+        }
+        Ok(options)
+    }
+
+    /// The capacity of mailboxes that are not given one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidSetting`] for 0.
+    pub fn capacity(mut self, capacity: usize) -> Result<Self, Error> {
+        if capacity == 0 {
+            let text = "the default capacity must be at least 1, not 0";
+            return Err(Error::new(ErrorKind::InvalidSetting, text));
+        }
+        self.capacity = capacity;
+        Ok(self)
+    }
+
+    /// How long `send` waits for room.
+    pub fn send_limit(mut self, limit: Duration) -> Self {
+        self.send_limit = limit;
+        self
+    }
+
+    /// How long a call waits for its reply.
+    pub fn call_limit(mut self, limit: Duration) -> Self {
+        self.call_limit = limit;
+        self
+    }
+
+    /// How many dead letters are kept.
+    pub fn dead_letters(mut self, count: usize) -> Self {
+        self.dead_letters = count;
+        self
+    }
+
+    /// The default for a queue whose own default is `capacity`: that, or what `MPROC_CAPACITY` says.
+    pub fn capacity_or(&self, capacity: usize) -> usize {
+        if self.capacity_is_forced {
+            self.capacity
+        } else {
+            capacity
+        }
+    }
+
+    /// How long `publish` waits for room, likewise.
+    pub fn wait_limit(&self) -> Duration {
+        self.send_limit
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            capacity: DEFAULT_CAPACITY,
+            capacity_is_forced: false,
+            send_limit: DEFAULT_LIMIT,
+            call_limit: DEFAULT_LIMIT,
+            dead_letters: 256,
+        }
+    }
+}
+
+/// What all of a node's parts share. Public only because operations refer to it.
+pub struct RuntimeCore {
+    pub(crate) world: World,
+    pub(crate) options: Options,
+    pub(crate) dead_letters: DeadLetters,
+    pub(crate) time_keeper: TimeKeeper,
+    start: Instant,
+    names: Mutex<BTreeMap<Name, Named>>,
+    drivers: Mutex<BTreeMap<DriverId, Arc<DriverCore>>>,
+    /// Sums over processors that have ended.
+    ended: Mutex<Totals>,
+    extensions: Mutex<Vec<(TypeId, Arc<dyn Any + Send + Sync>)>>,
+    ending: AtomicBool,
+    /// Somebody is carrying out the end.
+    led: AtomicBool,
+    /// Whoever carries out the end is told when a driver becomes idle.
+    idle: Mutex<Option<Waker>>,
+    over: Completion,
+}
+
+/// Who has a name.
+struct Named {
+    id: u64,
+    what: What,
+}
+
+enum What {
+    Processor {
+        /// A `WeakAddress<P>`.
+        address: Box<dyn Any + Send + Sync>,
+        type_name: &'static str,
+    },
+    Driver,
+}
+
+impl RuntimeCore {
+    fn new(world: World, options: Options) -> Arc<Self> {
+        // The first time costs a fifth of a millisecond: not inside the first handler.
+        let _ready = crate::clock::long_handler();
+        Arc::new(Self {
+            start: world.now(),
+            world,
+            dead_letters: DeadLetters::new(options.dead_letters),
+            options,
+            time_keeper: TimeKeeper::default(),
+            names: Mutex::new(BTreeMap::new()),
+            drivers: Mutex::new(BTreeMap::new()),
+            ended: Mutex::new(Totals::default()),
+            extensions: Mutex::new(Vec::new()),
+            ending: AtomicBool::new(false),
+            led: AtomicBool::new(false),
+            idle: Mutex::new(None),
+            over: Completion::default(),
+        })
+    }
+
+    pub(crate) fn nanos_since_start(&self, at: Instant) -> u64 {
+        // Rounded up to no less than the instant itself, so that nothing fires early; 584 years fit.
+        at.saturating_duration_since(self.start).as_nanos() as u64
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(SeqCst)
+    }
+
+    /// Looks again and again for a short while. True as soon as `done` is.
+    #[inline]
+    pub(crate) fn spin_until(&self, done: impl Fn() -> bool) -> bool {
+        for _ in 0..self.world.spins() {
+            if done() {
+                return true;
+            }
+            crate::sync::spin_loop();
+        }
+        false
+    }
+
+    // ---- names
+
+    pub(crate) fn register<P: Processor>(&self, cell: &Arc<Cell<P>>) -> Result<(), SpawnError> {
+        let mut names = self.names.lock();
+        if names.contains_key(cell.name.as_str()) {
+            return Err(SpawnError::NameTaken(cell.name.clone()));
+        }
+        let address: WeakAddress<P> = Address::from_cell(cell.clone()).downgrade();
+        names.insert(
+            cell.name.clone(),
+            Named {
+                id: cell.id.get(),
+                what: What::Processor {
+                    address: Box::new(address),
+                    type_name: std::any::type_name::<P>(),
+                },
+            },
+        );
+        Ok(())
+    }
+
+    pub(crate) fn unregister(&self, id: ProcessorId, name: &Name) {
+        let _named = {
+            let mut names = self.names.lock();
+            match names.get(name.as_str()) {
+                Some(named) if named.id == id.get() => names.remove(name.as_str()),
+                _ => None,
+            }
+        };
+    }
+
+    pub(crate) fn processor_ended(
+        &self,
+        id: ProcessorId,
+        name: &Name,
+        snapshot: impl FnOnce() -> ProcessorSnapshot,
+    ) {
+        self.ended.lock().add(&snapshot());
+        self.unregister(id, name);
+    }
+
+    /// Files a driver. One that shares its name with its only processor (`named` false) leaves the name to that.
+    pub(crate) fn add_driver(&self, driver: &Arc<DriverCore>, named: bool) -> Result<(), Error> {
+        let name = driver.name();
+        if self.is_ending() {
+            let text = format!("cannot make driver {name:?}: the node has ended");
+            return Err(Error::new(ErrorKind::Closed, text));
+        }
+        if named {
+            let mut names = self.names.lock();
+            if names.contains_key(name.as_str()) {
+                let text = format!("cannot make driver {name:?}: the name is taken");
+                return Err(Error::new(ErrorKind::NameTaken, text));
+            }
+            let named = Named {
+                id: driver.id().get(),
+                what: What::Driver,
+            };
+            names.insert(name.clone(), named);
+        }
+        self.drivers.lock().insert(driver.id(), driver.clone());
+        Ok(())
+    }
+
+    pub(crate) fn driver_ended(&self, id: DriverId, name: &Name, kind: Kind) {
+        // The map's reference may be the last: dropped after the lock is released.
+        let _driver = self.drivers.lock().remove(&id);
+        if kind != Kind::Own {
+            let mut names = self.names.lock();
+            let is_it = |named: &Named| named.id == id.get() && matches!(named.what, What::Driver);
+            if names.get(name.as_str()).is_some_and(is_it) {
+                names.remove(name.as_str());
+            }
+        }
+    }
+
+    fn drivers(&self) -> Vec<Arc<DriverCore>> {
+        self.drivers.lock().values().cloned().collect()
+    }
+
+    fn cells(&self) -> Vec<CellRef> {
+        self.drivers().iter().flat_map(|d| d.members()).collect()
+    }
+
+    // ---- the end
+
+    /// Called by drivers that are about to sleep.
+    pub(crate) fn a_driver_is_idle(&self) {
+        if !self.is_ending() {
+            return;
+        }
+        let waker = self.idle.lock().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Tells the node to end, without waiting: scripts stop spinning and carry it out. If there is no script, a thread
+    /// made for it does.
+    fn begin_end(self: &Arc<Self>, limit: Duration) {
+        if self.ending.swap(true, SeqCst) {
+            return;
+        }
+        let drivers = self.drivers();
+        let mut scripts = drivers.iter().filter(|d| d.is_manual()).peekable();
+        if scripts.peek().is_none() {
+            let core = self.clone();
+            let spawned = self.world.spawn("mproc end", move || {
+                let _report = core.end(limit);
+            });
+            if spawned.is_err() {
+                // Without a thread to lead the end, everybody is at least told to end.
+                drivers.iter().for_each(|d| d.end_when_empty());
+                self.cells()
+                    .into_iter()
+                    .for_each(|c| c.signal(Signals::DRAIN));
+            }
+        }
+        scripts.for_each(|d| d.ring());
+    }
+
+    pub(crate) fn shutdown(self: &Arc<Self>, limit: Duration) -> ShutdownReport {
+        if current::handler().is_some() || current::driver().is_some() {
+            self.begin_end(limit);
+            return ShutdownReport {
+                only_begun: true,
+                ..ShutdownReport::default()
+            };
+        }
+        self.ending.store(true, SeqCst);
+        for driver in self.drivers().iter().filter(|d| d.is_manual()) {
+            driver.ring();
+        }
+        self.end(limit)
+    }
+
+    /// See the module's documentation.
+    fn end(self: &Arc<Self>, limit: Duration) -> ShutdownReport {
+        let before = self.world.now();
+        let deadline = before.checked_add(limit);
+        let report = |left| ShutdownReport {
+            left,
+            only_begun: false,
+            took: self.world.now().saturating_duration_since(before),
+        };
+        if self.led.swap(true, SeqCst) {
+            // Somebody else leads. This thread's scripts must still be served.
+            let over = self.wait_serving(deadline, None, || self.over.is_complete());
+            let left = if over { Vec::new() } else { self.left() };
+            return report(left);
+        }
+        for cell in self.cells() {
+            cell.signal(Signals::QUIET);
+        }
+        let waker = self.world.waker();
+        *self.idle.lock() = Some(waker);
+        let mut quiet_before = None;
+        self.wait_serving(deadline, Some(&mut quiet_before), || {
+            self.cells().iter().all(|cell| cell.is_quiet())
+        });
+        for driver in self.drivers() {
+            driver.signal_all(Signals::DRAIN);
+            driver.end_when_empty();
+        }
+        let all_ended = self.wait_serving(deadline, None, || self.drivers.lock().is_empty());
+        let left = if all_ended { Vec::new() } else { self.left() };
+        if !all_ended {
+            for cell in self.cells() {
+                cell.signal(Signals::KILL);
+            }
+        }
+        *self.idle.lock() = None;
+        self.time_keeper.end();
+        // What layers above keep per node may refer to the node. Dropped after the lock is released.
+        let _extensions = std::mem::take(&mut *self.extensions.lock());
+        self.over.complete();
+        report(left)
+    }
+
+    fn left(&self) -> Vec<Left> {
+        self.cells().iter().map(|cell| Left::of(&**cell)).collect()
+    }
+
+    /// Waits until `done`, serving the scripts of this thread meanwhile. False if the deadline passed first.
+    ///
+    /// With `seen`, `done` must hold twice with nothing having been received in between: one look at many processors is
+    /// not one moment.
+    fn wait_serving(
+        &self,
+        deadline: Option<Instant>,
+        mut seen: Option<&mut Option<u64>>,
+        done: impl Fn() -> bool,
+    ) -> bool {
+        let waker = self.world.waker();
+        loop {
+            // Followers are told at the end; the leader whenever a driver becomes idle.
+            {
+                let mut idle = self.idle.lock();
+                if idle.is_none() {
+                    *idle = Some(waker.clone());
+                }
+            }
+            let scripts = current::scripts();
+            for driver in self.drivers() {
+                if scripts.contains(&driver.id()) {
+                    Manual::serve_ending(&driver);
+                }
+            }
+            if done() {
+                match &mut seen {
+                    None => return true,
+                    Some(seen) => {
+                        let received = self.received();
+                        if **seen == Some(received) {
+                            return true;
+                        }
+                        **seen = Some(received);
+                        continue;
+                    }
+                }
+            }
+            if deadline.is_some_and(|d| self.world.now() >= d) {
+                return false;
+            }
+            self.world.park(deadline);
+        }
+    }
+
+    fn received(&self) -> u64 {
+        let living: u64 = self
+            .cells()
+            .iter()
+            .map(|cell| {
+                let s = cell.snapshot();
+                s.received + s.busy_ns
+            })
+            .sum();
+        living + self.ended.lock().received
+    }
+}
+
+impl fmt::Debug for RuntimeCore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("world", &self.world)
+            .field("is_ending", &self.is_ending())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A node without topics. The facade's `Node` adds them; the words are the same.
+///
+/// Dropping the last handle ends the node in order, waiting at most 5 seconds; dropped inside a handler, it only begins
+/// the end.
+#[derive(Clone)]
+pub struct Runtime {
+    core: Arc<RuntimeCore>,
+    /// Absent in handles that processors are given: those do not keep the node from ending.
+    guard: Option<Arc<Guard>>,
+}
+
+struct Guard(Weak<RuntimeCore>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(core) = self.0.upgrade()
+            && !core.over.is_complete()
+        {
+            let _report = core.shutdown(DEFAULT_LIMIT);
+        }
+    }
+}
+
+impl Runtime {
+    /// A node on the real machine, with the options of the environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::from_environment`].
+    pub fn new() -> Result<Self, Error> {
+        Ok(Self::with_options(Options::from_environment()?))
+    }
+
+    /// A node on the real machine.
+    pub fn with_options(options: Options) -> Self {
+        Self::in_world(World::Real, options)
+    }
+
+    /// A node in a simulated world: one handler runs at a time, chosen by `seed`, in virtual time. Equal programs with
+    /// equal seeds run equally. The calling thread takes part: the others run while it waits.
+    ///
+    /// An environment that makes no sense is reported on standard error, and ignored.
+    pub fn simulated(seed: u64) -> Self {
+        let options = Options::from_environment().unwrap_or_else(|error| {
+            eprintln!("mproc: {error}; going on without it");
+            Options::default()
+        });
+        Self::simulated_with(seed, options)
+    }
+
+    /// As [`simulated`](Self::simulated), with options.
+    pub fn simulated_with(seed: u64, options: Options) -> Self {
+        Self::in_world(World::Simulated(Simulation::new(seed)), options)
+    }
+
+    fn in_world(world: World, options: Options) -> Self {
+        let core = RuntimeCore::new(world, options);
+        let guard = Arc::new(Guard(Arc::downgrade(&core)));
+        Self {
+            core,
+            guard: Some(guard),
+        }
+    }
+
+    pub(crate) fn from_core(core: Arc<RuntimeCore>) -> Self {
+        Self { core, guard: None }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<RuntimeCore> {
+        &self.core
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> &Options {
+        &self.core.options
+    }
+
+    /// The time by the node's clock: virtual in a simulated node.
+    pub fn now(&self) -> Instant {
+        self.core.world.now()
+    }
+
+    /// True if time and order are simulated.
+    pub fn is_simulated(&self) -> bool {
+        self.core.world.is_simulated()
+    }
+
+    /// True once the node has been told to end.
+    pub fn is_ending(&self) -> bool {
+        self.core.is_ending()
+    }
+
+    /// Spawns a processor on a thread of its own, where it may block as it likes.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] by cause; nothing is left behind.
+    pub fn spawn_thread<P: Processor + Send>(
+        &self,
+        name: &str,
+        processor: P,
+    ) -> Result<Address<P>, SpawnError> {
+        self.spawn_thread_with(name, MailboxOptions::default(), processor)
+    }
+
+    /// As [`spawn_thread`](Self::spawn_thread), with a mailbox of one's choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn_thread`](Self::spawn_thread), and [`SpawnError::Capacity`] for a capacity of 0.
+    pub fn spawn_thread_with<P: Processor + Send>(
+        &self,
+        name: &str,
+        options: MailboxOptions,
+        processor: P,
+    ) -> Result<Address<P>, SpawnError> {
+        driver::spawn_thread(&self.core, name, processor, options)
+    }
+
+    /// Makes a driver: one thread for several processors.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidName`], [`ErrorKind::NameTaken`], [`ErrorKind::Closed`] if the node has ended, or
+    /// [`ErrorKind::Io`] if the system gives no thread.
+    pub fn driver(&self, name: &str) -> Result<Driver, Error> {
+        driver::new_driver(&self.core, name)
+    }
+
+    /// Makes a driver that the calling thread runs by spinning.
+    ///
+    /// # Errors
+    ///
+    /// As [`driver`](Self::driver).
+    pub fn manual(&self, name: &str) -> Result<Manual, Error> {
+        Manual::new(&self.core, name)
+    }
+
+    /// The processor called `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] if no living processor has the name; [`ErrorKind::TypeConflict`], naming both types, if it
+    /// is not a `P`.
+    pub fn lookup<P: Processor>(&self, name: &str) -> Result<Address<P>, Error> {
+        let names = self.core.names.lock();
+        let not_found = || {
+            let text = format!("cannot find processor {name:?}: no living one has the name");
+            Error::new(ErrorKind::NotFound, text)
+        };
+        match names.get(name).map(|named| &named.what) {
+            None => Err(not_found()),
+            Some(What::Driver) => Err(Error::new(
+                ErrorKind::TypeConflict,
+                format!("cannot find processor {name:?}: it is a driver"),
+            )),
+            Some(What::Processor { address, type_name }) => {
+                let Some(weak) = address.downcast_ref::<WeakAddress<P>>() else {
+                    let wanted = std::any::type_name::<P>();
+                    let text = format!(
+                        "cannot find processor {name:?}: it is a {type_name}, not a {wanted}"
+                    );
+                    return Err(Error::new(ErrorKind::TypeConflict, text));
+                };
+                weak.upgrade().ok_or_else(not_found)
+            }
+        }
+    }
+
+    /// The last messages that were dropped.
+    pub fn dead_letters(&self) -> &DeadLetters {
+        &self.core.dead_letters
+    }
+
+    /// What is known of the program now.
+    pub fn snapshot(&self) -> Snapshot {
+        let drivers = self.core.drivers();
+        let mut totals = self.core.ended.lock().clone();
+        let mut processors = Vec::new();
+        for cell in drivers.iter().flat_map(|d| d.members()) {
+            let snapshot = AnyCell::snapshot(&*cell);
+            // One that ended just now is in the totals already.
+            if snapshot.ended.is_none() {
+                totals.add(&snapshot);
+                processors.push(snapshot);
+            }
+        }
+        processors.sort_by_key(|p| p.id);
+        Snapshot {
+            processors,
+            drivers: drivers.iter().map(|d| d.snapshot()).collect(),
+            totals,
+            dead_letters: self.core.dead_letters.count(),
+        }
+    }
+
+    /// Ends the node in order, waiting at most `limit`: timers stop, what is queued is handled, processors end, threads
+    /// are joined. What has not ended then is told to end as soon as its handler returns, and is named in the report.
+    ///
+    /// Works from any thread. From inside a handler or callback it only begins the end, and says so.
+    pub fn shutdown(&self, limit: Duration) -> ShutdownReport {
+        self.core.shutdown(limit)
+    }
+
+    /// Tells the node to end, without waiting. A script that spins carries it out.
+    pub fn request_shutdown(&self) {
+        self.core.begin_end(DEFAULT_LIMIT);
+    }
+
+    /// Waits until nothing is queued and nobody is in a handler. Time does not go on meanwhile in a simulated node; in a
+    /// real one it gives up after 5 seconds.
+    ///
+    /// For tests.
+    pub fn settle(&self) {
+        match &self.core.world {
+            World::Simulated(simulation) => simulation.settle(),
+            World::Real => {
+                let deadline = Instant::now() + DEFAULT_LIMIT;
+                while Instant::now() < deadline
+                    && !self.core.cells().iter().all(|cell| cell.is_quiet())
+                {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+
+    /// Lets `time` go by: at once in a simulated node, as a sleep in a real one. Everything that is due by then has been
+    /// handled.
+    ///
+    /// For tests.
+    pub fn advance(&self, time: Duration) {
+        let until = self.now().checked_add(time);
+        while until.is_none_or(|until| self.now() < until) {
+            self.core.world.park(until);
+        }
+        self.settle();
+    }
+
+    /// How many choices a simulated node has made, and a number that is equal for equal runs; `None` in a real one.
+    pub fn fingerprint(&self) -> Option<(u64, u64)> {
+        match &self.core.world {
+            World::Simulated(simulation) => Some(simulation.fingerprint()),
+            World::Real => None,
+        }
+    }
+
+    /// What a layer above keeps per node, by type, made at the first use.
+    pub fn extension<T: Send + Sync + 'static>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut extensions = self.core.extensions.lock();
+        let id = TypeId::of::<T>();
+        if let Some((_, found)) = extensions.iter().find(|(t, _)| *t == id)
+            && let Ok(found) = found.clone().downcast()
+        {
+            return found;
+        }
+        let made = Arc::new(make());
+        extensions.push((id, made.clone()));
+        made
+    }
+
+    /// A waker for the calling thread, and [`park`](Self::park) to sleep until it is woken: for layers whose operations
+    /// block.
+    pub fn waker(&self) -> Waker {
+        self.core.world.waker()
+    }
+
+    /// Sleeps until this thread's waker is woken or `deadline` has come; perhaps shorter.
+    pub fn park(&self, deadline: Option<Instant>) {
+        self.core.world.park(deadline);
+    }
+
+    /// Looks again and again for a short while, as long as sleeping would cost. True as soon as `done` is.
+    pub fn spin_until(&self, done: impl Fn() -> bool) -> bool {
+        self.core.spin_until(done)
+    }
+
+    /// True if only the calling thread can run what that driver runs, and it does not while it waits.
+    pub fn only_here(&self, driver: DriverId) -> bool {
+        current::only_here(driver)
+    }
+
+    /// True inside a handler or callback.
+    pub fn in_handler(&self) -> bool {
+        current::handler().is_some()
+    }
+
+    /// What all handles share, for operations.
+    pub fn shared(&self) -> Arc<RuntimeCore> {
+        self.core.clone()
+    }
+
+    /// A handle that does not keep the node from ending, for layers that are kept by the node itself.
+    pub fn without_guard(&self) -> Self {
+        Self::from_core(self.core.clone())
+    }
+
+    /// True if both are handles of one node.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let _ = &self.guard;
+        fmt::Debug::fmt(&self.core, f)
+    }
+}

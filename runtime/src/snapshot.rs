@@ -1,0 +1,120 @@
+//! What is known of a running program.
+
+use crate::dead_letters::Drops;
+use crate::id::{DriverId, ProcessorId};
+use serde::{Deserialize, Serialize};
+
+/// Processors and drivers, and totals over all that ever lived.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Living processors, by id.
+    pub processors: Vec<ProcessorSnapshot>,
+    /// Living drivers, by id.
+    pub drivers: Vec<DriverSnapshot>,
+    /// Sums over living and ended processors.
+    pub totals: Totals,
+    /// Dead letters since the node began.
+    pub dead_letters: u64,
+}
+
+/// One processor.
+///
+/// When it stands still, `received = handled + dropped + queued`, exactly. Messages given back to their senders are not
+/// received.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessorSnapshot {
+    /// Its id.
+    pub id: ProcessorId,
+    /// Its name.
+    pub name: String,
+    /// The driver it runs on.
+    pub driver: String,
+    /// Why it ended, if it has.
+    pub ended: Option<String>,
+    /// True while its outbox waits for room elsewhere.
+    pub stalled: bool,
+    /// Messages that came in, also those that the policy dropped at once.
+    pub received: u64,
+    /// Messages whose handler was entered.
+    pub handled: u64,
+    /// Messages that wait.
+    pub queued: u64,
+    /// Messages that were dropped, by cause.
+    pub dropped: Drops,
+    /// Messages given back to their senders.
+    pub returned: u64,
+    /// Messages that it sent and that wait in its outbox.
+    pub outbox: u64,
+    /// Messages that it sent and that were given up in its outbox; they are dead letters of their targets.
+    pub outbox_dropped: u64,
+    /// Handlers that returned a fault.
+    pub faults: u64,
+    /// Handlers that panicked.
+    pub panics: u64,
+    /// Places of its mailbox; `u64::MAX` if it has no bound.
+    pub capacity: u64,
+    /// The most messages that ever waited.
+    pub high_water: u64,
+    /// Time spent in handlers, in nanoseconds.
+    pub busy_ns: u64,
+    /// The longest handler, in nanoseconds; for runs of short ones their mean counts.
+    pub longest_handler_ns: u64,
+    /// For how long it has been in a handler, in nanoseconds; `None` if it is not in one.
+    pub handling_ns: Option<u64>,
+}
+
+/// One driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverSnapshot {
+    /// Its id.
+    pub id: DriverId,
+    /// Its name.
+    pub name: String,
+    /// `own`, `shared` or `manual`.
+    pub kind: String,
+    /// How many processors it serves.
+    pub members: u64,
+    /// How often it served a processor.
+    pub turns: u64,
+    /// How often it went to sleep.
+    pub parks: u64,
+    /// How often it was woken.
+    pub wakes: u64,
+}
+
+/// Sums over processors, also those that have ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Messages that came in.
+    pub received: u64,
+    /// Messages whose handler was entered.
+    pub handled: u64,
+    /// Messages that wait in mailboxes.
+    pub queued: u64,
+    /// Messages that were dropped, by cause.
+    pub dropped: Drops,
+    /// Messages given back to their senders.
+    pub returned: u64,
+    /// Messages in outboxes.
+    pub outbox: u64,
+    /// Messages given up in outboxes.
+    pub outbox_dropped: u64,
+    /// Handlers that returned a fault.
+    pub faults: u64,
+    /// Handlers that panicked.
+    pub panics: u64,
+}
+
+impl Totals {
+    pub(crate) fn add(&mut self, p: &ProcessorSnapshot) {
+        self.received += p.received;
+        self.handled += p.handled;
+        self.queued += p.queued;
+        self.dropped.merge(&p.dropped);
+        self.returned += p.returned;
+        self.outbox += p.outbox;
+        self.outbox_dropped += p.outbox_dropped;
+        self.faults += p.faults;
+        self.panics += p.panics;
+    }
+}

@@ -1,0 +1,91 @@
+//! The one door to atomics, locks, cells and threads.
+//!
+//! Everything that takes part in a protocol between threads comes from here, so that the same source runs on the
+//! real primitives and, with `--cfg loom`, under the model checker.
+
+#[cfg(not(loom))]
+mod real {
+    pub(crate) use parking_lot::{Mutex, MutexGuard};
+    pub(crate) use std::hint::spin_loop;
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+    pub(crate) use std::thread;
+    pub(crate) use std::thread_local;
+
+    /// [`std::cell::UnsafeCell`] with loom's way of access, so that the model checker can see each use.
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        /// Passes the pointer on. Making it is safe; whoever dereferences it says why that is allowed.
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+}
+
+#[cfg(loom)]
+mod real {
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::hint::spin_loop;
+    pub(crate) use loom::sync::MutexGuard;
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
+    pub(crate) use loom::thread;
+    pub(crate) use loom::thread_local;
+
+    /// loom's mutex with the interface of `parking_lot`'s. A panic inside a model ends the model, so poison never
+    /// needs handling.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+    }
+}
+
+pub(crate) use real::*;
+
+pub(crate) use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+
+/// Puts what is written by one thread on a cache line that no other field shares.
+///
+/// 128 bytes: processors with 64-byte lines fetch them in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct OwnLine<T>(pub(crate) T);
+
+impl<T> std::ops::Deref for OwnLine<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// Stores `value` so that no later load of this thread is done before it.
+///
+/// It is one side of a handshake between two threads that each store one word and then read the other's: at least one
+/// of them sees what the other stored. Each caller names its partner.
+#[inline]
+pub(crate) fn store_before_loads(word: &AtomicUsize, value: usize) {
+    // A swap is cheaper than a store and a fence on x86, and as strong: every access of the handshake is SeqCst, so
+    // all of them stand in one order. loom knows that order only for fences.
+    #[cfg(not(loom))]
+    word.swap(value, SeqCst);
+    #[cfg(loom)]
+    {
+        word.store(value, Release);
+        fence(SeqCst);
+    }
+}

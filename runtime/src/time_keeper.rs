@@ -1,0 +1,158 @@
+//! Limits of operations that are awaited on somebody else's executor, which has no timers that we could use.
+//!
+//! One thread per node, started at the first such operation, asleep while none is near its limit. Blocking waits do not
+//! need it (their thread sleeps until the limit), nor do continuations (their driver has deadlines of its own).
+
+use crate::runtime::RuntimeCore;
+use crate::sync::Mutex;
+use crate::timer::{Deadline, Deadlines};
+use std::fmt;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+#[derive(Debug, Default)]
+pub(crate) struct TimeKeeper {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    deadlines: Option<Deadlines<Arc<Mutex<Bell>>>>,
+    /// Wakes the thread, once it runs.
+    thread: Option<Waker>,
+    running: bool,
+    ending: bool,
+}
+
+#[derive(Debug, Default)]
+struct Bell {
+    rung: bool,
+    waker: Option<Waker>,
+}
+
+/// One limit. Dropping it takes it out of the order.
+pub(crate) struct Alarm {
+    runtime: Arc<RuntimeCore>,
+    deadline: Option<Deadline>,
+    bell: Arc<Mutex<Bell>>,
+}
+
+impl Alarm {
+    pub(crate) fn new(runtime: &Arc<RuntimeCore>, limit: Duration) -> Self {
+        let bell = Arc::<Mutex<Bell>>::default();
+        let deadline = runtime.world.now().checked_add(limit).map(|at| {
+            let (deadline, wake, start) = {
+                let mut state = runtime.time_keeper.state.lock();
+                let deadline = state
+                    .deadlines
+                    .get_or_insert_with(Deadlines::new)
+                    .add(at, bell.clone());
+                let first = state.deadlines.as_ref().and_then(Deadlines::nearest) == Some(at);
+                let start = !std::mem::replace(&mut state.running, true);
+                (
+                    deadline,
+                    first.then(|| state.thread.clone()).flatten(),
+                    start,
+                )
+            };
+            if start {
+                TimeKeeper::start(runtime);
+            }
+            if let Some(wake) = wake {
+                wake.wake();
+            }
+            deadline
+        });
+        Self {
+            runtime: runtime.clone(),
+            deadline,
+            bell,
+        }
+    }
+
+    /// True if the limit has passed; else `waker` is woken when it does.
+    pub(crate) fn poll(&mut self, waker: &Waker) -> bool {
+        let mut bell = self.bell.lock();
+        bell.waker = Some(waker.clone());
+        bell.rung
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Some(deadline) = self.deadline.take() {
+            let mut state = self.runtime.time_keeper.state.lock();
+            if let Some(deadlines) = &mut state.deadlines {
+                deadlines.remove(deadline);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Alarm")
+    }
+}
+
+impl TimeKeeper {
+    fn start(runtime: &Arc<RuntimeCore>) {
+        // The thread must not keep the node alive: it holds the core only, which the end of the node tells it to leave.
+        let core = runtime.clone();
+        let spawned = runtime.world.spawn("mproc limits", move || {
+            core.time_keeper.run(&core);
+        });
+        if spawned.is_err() {
+            // Without a thread awaited operations have no limit, but still complete. The next one tries again.
+            runtime.time_keeper.state.lock().running = false;
+        }
+    }
+
+    fn run(&self, core: &RuntimeCore) {
+        self.state.lock().thread = Some(core.world.waker());
+        loop {
+            let now = core.world.now();
+            let (due, next) = {
+                let mut state = self.state.lock();
+                if state.ending {
+                    return;
+                }
+                let mut due = Vec::new();
+                let mut next = None;
+                if let Some(deadlines) = &mut state.deadlines {
+                    while let Some(bell) = deadlines.pop_due(now) {
+                        due.push(bell);
+                    }
+                    next = deadlines.nearest();
+                }
+                (due, next)
+            };
+            if due.is_empty() {
+                core.world.park(next);
+            }
+            for bell in due {
+                let waker = {
+                    let mut bell = bell.lock();
+                    bell.rung = true;
+                    bell.waker.take()
+                };
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    /// The node has ended: the thread leaves.
+    pub(crate) fn end(&self) {
+        let thread = {
+            let mut state = self.state.lock();
+            state.ending = true;
+            state.thread.take()
+        };
+        if let Some(thread) = thread {
+            thread.wake();
+        }
+    }
+}

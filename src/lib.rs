@@ -1,0 +1,69 @@
+//! Write concurrent, real-time programs without locks.
+//!
+//! A program is a set of *message processors*. Each owns its state and a mailbox, and handles one message at a time, so
+//! its code needs no mutex. Processors talk by direct message, by call and reply, and by topic.
+//!
+//! ```
+//! use mproc::prelude::*;
+//!
+//! const CHANGED: Topic<i64> = Topic::new("counter/changed");
+//!
+//! struct Counter { total: i64 }
+//! struct Add(i64);
+//! struct Get;
+//!
+//! impl Processor for Counter {}
+//! impl Handle<Add> for Counter {
+//!     type Reply = ();
+//!     fn handle(&mut self, Add(n): Add, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+//!         self.total += n;
+//!         cx.publish(&CHANGED, self.total)?;
+//!         Ok(())
+//!     }
+//! }
+//! impl Handle<Get> for Counter {
+//!     type Reply = i64;
+//!     fn handle(&mut self, _: Get, _: &mut Cx<'_, Self, i64>) -> Outcome<i64> { Ok(self.total) }
+//! }
+//!
+//! let node = Node::new()?;
+//! let changes = node.subscription(&CHANGED)?;
+//! let counter = node.spawn_thread("counter", Counter { total: 0 })?;
+//! counter.send(Add(5))?;
+//! assert_eq!(counter.call(Get).wait()?, 5);
+//! assert_eq!(*changes.recv().wait()?, 5);
+//! # Ok::<(), mproc::Error>(())
+//! ```
+
+mod node;
+mod script;
+
+pub use mproc_pubsub::{
+    CallbackSubscription, ChannelSubscription, Codec, CodecError, CodecKind, Control,
+    DEFAULT_SUBSCRIPTION_CAPACITY, Data, Delivered, EVENTS, Event, Graph, Loan, Msg, Pattern,
+    Place, PublishError, Publisher, PublisherId, PublisherOptions, PublisherSnapshot, RecvError,
+    Sample, Selectable, Subscribing, Subscription, SubscriptionId, SubscriptionOptions,
+    SubscriptionSnapshot, Topic, TopicId, TopicSnapshot, Topics, TryRecvError, select,
+};
+pub use mproc_runtime::{
+    Address, AfterPanic, CallError, Closure, Cx, DEFAULT_CAPACITY, DEFAULT_LIMIT, DeadLetter,
+    DeadLetters, Down, Driver, DriverId, DriverSnapshot, DropCause, Drops, Error, ErrorKind, Exit,
+    Fault, Handle, IntoOutcome, Left, LetterHeader, LocalClosure, MailboxOptions, Name, NameError,
+    OnDriver, Options, Outcome, Pending, Permit, Processor, ProcessorId, ProcessorSnapshot,
+    Recipient, ReplyToken, ReserveError, SendError, ShutdownReport, SpawnError, Spun, Tick,
+    TimerId, Totals, TrySendError, WatchId, WeakAddress, WhenFull, closure, local_closure,
+};
+pub use node::{Node, Snapshot};
+pub use script::{Callbacks, OnFault, Script, ScriptCx, init, init_without_signals};
+
+/// What setup and the outside world return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The names that most programs use.
+pub mod prelude {
+    pub use crate::{
+        Address, Cx, Down, Handle, MailboxOptions, Node, Outcome, Processor, Publisher, Sample,
+        Script, Subscription, SubscriptionOptions, Topic, TopicId, Topics, WhenFull, closure,
+    };
+    pub use std::time::Duration;
+}

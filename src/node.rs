@@ -1,0 +1,289 @@
+//! A program's node: processors, drivers and topics.
+
+use crate::script::Script;
+use mproc_pubsub::{
+    CallbackSubscription, ChannelSubscription, EVENTS, Event, Graph, Msg, Place, Publisher,
+    PublisherOptions, Sample, Subscription, SubscriptionOptions, Topic, TopicSnapshot, Topics,
+    accept_msgs, send_msg,
+};
+use mproc_runtime::{
+    Address, Closure, Error, Handle, Options, Processor, Runtime, WhenFull, closure,
+};
+use serde::{Deserialize, Serialize};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// This process's place for processors, drivers and topics. Cheap to clone; `Send + Sync`.
+///
+/// It derefs to the runtime, which has everything about processors: `spawn_thread`, `driver`, `lookup`, `shutdown`,
+/// `dead_letters` and the rest. Dropping the last handle ends the node in order, waiting at most 5 seconds.
+#[derive(Clone, Debug)]
+pub struct Node {
+    runtime: Runtime,
+}
+
+impl Deref for Node {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        &self.runtime
+    }
+}
+
+/// Everything that is known of a running program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Processors, drivers and totals.
+    #[serde(flatten)]
+    pub runtime: mproc_runtime::Snapshot,
+    /// Topics, by name.
+    pub topics: Vec<TopicSnapshot>,
+}
+
+impl Deref for Snapshot {
+    type Target = mproc_runtime::Snapshot;
+
+    fn deref(&self) -> &mproc_runtime::Snapshot {
+        &self.runtime
+    }
+}
+
+impl Node {
+    /// A node with the options of the environment (`MPROC_CAPACITY`).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`](crate::ErrorKind::InvalidSetting), naming the variable.
+    pub fn new() -> Result<Self, Error> {
+        Ok(Self {
+            runtime: Runtime::new()?,
+        })
+    }
+
+    /// A node with these options.
+    pub fn with_options(options: Options) -> Self {
+        Self {
+            runtime: Runtime::with_options(options),
+        }
+    }
+
+    /// A node in a simulated world, for tests: one handler runs at a time, chosen by `seed`, in virtual time. The calling
+    /// thread takes part: the others run while it waits.
+    pub fn simulated(seed: u64) -> Self {
+        Self {
+            runtime: Runtime::simulated(seed),
+        }
+    }
+
+    /// As [`simulated`](Self::simulated), with options.
+    pub fn simulated_with(seed: u64, options: Options) -> Self {
+        Self {
+            runtime: Runtime::simulated_with(seed, options),
+        }
+    }
+
+    /// The node's topics.
+    fn graph(&self) -> std::sync::Arc<Graph> {
+        Graph::of(&self.runtime)
+    }
+
+    /// A publisher of `topic`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::publisher`].
+    pub fn publisher<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        topic: &Topic<T>,
+    ) -> Result<Publisher<T>, Error> {
+        self.graph().publisher(&self.runtime, topic)
+    }
+
+    /// A publisher with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::publisher_with`].
+    pub fn publisher_with<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        topic: &Topic<T>,
+        options: PublisherOptions,
+    ) -> Result<Publisher<T>, Error> {
+        self.graph().publisher_with(&self.runtime, topic, options)
+    }
+
+    /// A subscription to pull from.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::subscription`].
+    pub fn subscription<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        topic: &Topic<T>,
+    ) -> Result<Subscription<T>, Error> {
+        self.graph().subscription(&self.runtime, topic)
+    }
+
+    /// A subscription to pull from, with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::subscription_with`].
+    pub fn subscription_with<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        topic: &Topic<T>,
+        options: SubscriptionOptions<T>,
+    ) -> Result<Subscription<T>, Error> {
+        self.graph()
+            .subscription_with(&self.runtime, topic, options)
+    }
+
+    /// A subscription to pull from, to all topics of a pattern (`robot/*/pose`, `robot/**`), now and later.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::subscription_matching`].
+    pub fn subscription_matching<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        pattern: &str,
+        options: SubscriptionOptions<T>,
+    ) -> Result<Subscription<T>, Error> {
+        self.graph()
+            .subscription_matching(&self.runtime, pattern, options)
+    }
+
+    /// A subscription as a crossbeam channel.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::channel`].
+    pub fn channel<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        topic: &Topic<T>,
+        options: SubscriptionOptions<T>,
+    ) -> Result<ChannelSubscription<T>, Error> {
+        self.graph().channel(&self.runtime, topic, options)
+    }
+
+    /// Has `call` called with each sample, on a thread of its own. A panic in it is reported, and the next sample comes all
+    /// the same. Dropping what this returns ends the subscription; `detach` keeps it.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscription`](Self::subscription) and [`spawn_thread`](Runtime::spawn_thread).
+    pub fn subscribe<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        topic: &Topic<T>,
+        call: impl FnMut(Sample<T>) + Send + 'static,
+    ) -> Result<CallbackSubscription<Closure<(), ()>>, Error> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let name = format!("subscriber-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let address = self.spawn_thread(&name, closure(|(): (), _cx| ()))?;
+        let topic = *topic;
+        let mut call = call;
+        let (answer, made) = crossbeam_channel::bounded(1);
+        let (waker, told) = (self.waker(), answer);
+        address.with_processor(move |_, cx| {
+            let control = cx.subscribe(&topic).call(move |_, sample, _| {
+                call(sample);
+                Ok(())
+            });
+            // The other end waits for it, at most for the node's call limit.
+            let _gave_up = told.send(control);
+            waker.wake();
+        })?;
+        let deadline = self.now().checked_add(mproc_runtime::DEFAULT_LIMIT);
+        loop {
+            if let Ok(control) = made.try_recv() {
+                return match control {
+                    Ok(control) => Ok(CallbackSubscription::new(control, address)),
+                    Err(error) => {
+                        address.stop();
+                        Err(error)
+                    }
+                };
+            }
+            if address.is_closed() || deadline.is_some_and(|d| self.now() >= d) {
+                let text = format!("subscriber {name:?} did not start");
+                return Err(Error::new(crate::ErrorKind::Timeout, text));
+            }
+            self.park(deadline);
+        }
+    }
+
+    /// Changes of who publishes and subscribes, as they happen. The oldest are dropped if nobody reads them.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscription`](Self::subscription).
+    pub fn events(&self) -> Result<Subscription<Event>, Error> {
+        let graph = self.graph();
+        graph.publish_events(&self.runtime)?;
+        let options = SubscriptionOptions::new().when_full(WhenFull::DropOldest);
+        graph.subscription_with(&self.runtime, &EVENTS, options)
+    }
+
+    /// Makes samples of topic `from` arrive at subscribers of topic `to`, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::connect`].
+    pub fn connect(&self, from: &str, to: &str) -> Result<(), Error> {
+        self.graph().connect(from, to)
+    }
+
+    /// Ends a connection. False if there was none.
+    pub fn disconnect(&self, from: &str, to: &str) -> bool {
+        self.graph().disconnect(from, to)
+    }
+
+    /// Makes every publisher of the node wait until [`resume`](Self::resume).
+    pub fn pause(&self) {
+        self.graph().pause();
+    }
+
+    /// Lets the node's publishers go on.
+    pub fn resume(&self) {
+        self.graph().resume();
+    }
+
+    /// Lets a processor be reached by dynamic messages. Returns its place.
+    pub fn accept_msgs<P: Handle<Msg>>(&self, address: &Address<P>) -> Place {
+        accept_msgs(&self.runtime, address)
+    }
+
+    /// Sends a dynamic message: to its `dst`, or to all who subscribe to (`mid`, `cmd`).
+    ///
+    /// # Errors
+    ///
+    /// As [`send_msg`].
+    pub fn send(&self, msg: Msg) -> Result<(), Error> {
+        send_msg(&self.runtime, msg)
+    }
+
+    /// What is known of the program now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            runtime: self.runtime.snapshot(),
+            topics: self.graph().snapshot(),
+        }
+    }
+
+    /// A script on the calling thread, with `()` for a state.
+    ///
+    /// # Errors
+    ///
+    /// As [`Runtime::manual`].
+    pub fn script(&self) -> Result<Script<()>, Error> {
+        Script::on_node(self.clone())
+    }
+}
+
+/// The node of a processor's context, with topics.
+impl<P: Processor, R: 'static> From<&mproc_runtime::Cx<'_, P, R>> for Node {
+    fn from(cx: &mproc_runtime::Cx<'_, P, R>) -> Self {
+        Self {
+            runtime: cx.runtime(),
+        }
+    }
+}
