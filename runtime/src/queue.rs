@@ -590,3 +590,104 @@ mod tests {
         assert_eq!(q.drain(), [0]);
     }
 }
+
+/// The handshake between the consumer's progress and those who wait for room, in every interleaving.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use crate::sync::{Mutex, thread};
+    use crate::world::World;
+    use std::sync::Arc;
+
+    /// A consumer that works off a batch without the lock, and a producer that waits for a place: the producer gets it,
+    /// although the consumer never looks at the queue again after its batch.
+    #[test]
+    fn loom_a_waiter_gets_the_place_that_a_step_frees() {
+        loom::model(|| {
+            let shared = Arc::new((
+                Mutex::new(Queue::new(2, WhenFull::Wait)),
+                Progress::default(),
+            ));
+            {
+                let mut queue = shared.0.lock();
+                for item in 0..2 {
+                    assert!(matches!(queue.admit(&shared.1), Admit::Room));
+                    queue.insert(item);
+                }
+            }
+            let mut batch = VecDeque::new();
+            let (first, _) = shared.0.lock().take_batch(&mut batch, &shared.1);
+            assert_eq!(first, Some(0));
+            {
+                // The first item's place is free at once: used again, the queue is full.
+                let mut queue = shared.0.lock();
+                assert!(matches!(queue.admit(&shared.1), Admit::Room));
+                queue.insert(2);
+            }
+            let theirs = shared.clone();
+            let producer = thread::spawn(move || {
+                let waker = World::Real.waker();
+                let mut ticket = Ticket::default();
+                loop {
+                    let answer = theirs.0.lock().poll_reserve(&mut ticket, &waker, &theirs.1);
+                    match answer {
+                        Reserve::Granted => break,
+                        Reserve::Full => World::Real.park(None),
+                        Reserve::Closed => unreachable!("nobody closes it"),
+                    }
+                }
+                assert!(theirs.0.lock().push_reserved(3).is_ok());
+            });
+            batch.pop_front();
+            if shared.1.step(batch.len()) {
+                let wake = shared.0.lock().hand_out(&shared.1);
+                wake.into_iter().for_each(Waker::wake);
+            }
+            // A lost wake-up would leave the producer parked for ever, which the model reports as a deadlock.
+            producer.join().unwrap();
+            assert_eq!(shared.0.lock().len(), 2);
+        });
+    }
+
+    /// Two producers wait for one place each; one gives up at any moment. The other still gets a place.
+    #[test]
+    fn loom_a_waiter_that_gives_up_passes_the_place_on() {
+        loom::model(|| {
+            let shared = Arc::new((
+                Mutex::new(Queue::new(1, WhenFull::Wait)),
+                Progress::default(),
+            ));
+            {
+                let mut queue = shared.0.lock();
+                assert!(matches!(queue.admit(&shared.1), Admit::Room));
+                queue.insert(0);
+            }
+            let mut quitter = Ticket::default();
+            let answer = shared
+                .0
+                .lock()
+                .poll_reserve(&mut quitter, Waker::noop(), &shared.1);
+            assert_eq!(answer, Reserve::Full);
+            let theirs = shared.clone();
+            let patient = thread::spawn(move || {
+                let waker = World::Real.waker();
+                let mut ticket = Ticket::default();
+                while theirs.0.lock().poll_reserve(&mut ticket, &waker, &theirs.1)
+                    != Reserve::Granted
+                {
+                    World::Real.park(None);
+                }
+            });
+            let theirs = shared.clone();
+            let consumer = thread::spawn(move || {
+                let (item, wake) = theirs.0.lock().pop(&theirs.1);
+                assert_eq!(item, Some(0));
+                wake.into_iter().for_each(Waker::wake);
+            });
+            let wake = shared.0.lock().resign(&mut quitter, &shared.1);
+            wake.into_iter().for_each(Waker::wake);
+            consumer.join().unwrap();
+            patient.join().unwrap();
+        });
+    }
+}

@@ -205,7 +205,7 @@ impl Manual {
 impl DriverCore {
     /// A manual driver has no loop of its own that would notice.
     fn may_end_here(&self) -> bool {
-        !self.has_ended() && self.inbox.lock().ending && !self.has_members()
+        !self.has_ended() && self.inbox.is_ending() && !self.has_members()
     }
 }
 

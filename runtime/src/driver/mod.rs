@@ -2,15 +2,9 @@
 //!
 //! A driver has *ready* cells, in order. It takes the first, runs it for a quantum, and puts it back if something is
 //! left. Cells that become ready on the driver's own thread are queued without a lock; others come through the *inbox*.
-//!
-//! # Sleep, and why no wake-up is lost
-//!
-//! The inbox's lock guards its cells and the flag `asleep`. A driver goes to sleep by looking into the inbox and, if it
-//! is empty, setting `asleep`, in one critical section; then it parks. Whoever puts a cell into the inbox takes `asleep`
-//! down in the same critical section and, if it was up, rings the bell afterwards. So either the driver sees the cell, or
-//! the sender sees `asleep`. A ring between setting `asleep` and parking is kept by the park's token. `hint` only saves
-//! looking under the lock: it is set inside it, and a driver that misses it finds the cell before it sleeps.
+//! How it sleeps, and why no wake-up is lost, stands in `inbox.rs`.
 
+mod inbox;
 mod manual;
 pub(crate) mod simulated;
 mod thread;
@@ -20,6 +14,7 @@ pub use thread::{Driver, OnDriver};
 
 pub(crate) use thread::{new_driver, spawn_thread};
 
+use self::inbox::Inbox;
 use crate::address::Address;
 use crate::cell::{Cell, CellRef, Next};
 use crate::current;
@@ -31,12 +26,10 @@ use crate::name::Name;
 use crate::processor::Processor;
 use crate::runtime::RuntimeCore;
 use crate::snapshot::DriverSnapshot;
-use crate::sync::{
-    Acquire, AtomicBool, AtomicU64, Mutex, OwnLine, Relaxed, Release, thread as sync_thread,
-};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, OwnLine, Relaxed, thread as sync_thread};
 use crate::timer::{Deadline, Deadlines};
 use crate::world::World;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
@@ -81,9 +74,7 @@ pub(crate) struct DriverCore {
     /// Serves its members strictly in the order in which messages arrived.
     in_arrival_order: AtomicBool,
     arrivals: AtomicU64,
-    inbox: OwnLine<Mutex<Inbox>>,
-    /// The inbox is not empty.
-    hint: AtomicBool,
+    inbox: OwnLine<Inbox<Post>>,
     deadlines: Mutex<Deadlines<Due>>,
     /// The nearest deadline in nanoseconds since the node began; `u64::MAX` if there is none. Written under the lock of
     /// `deadlines`.
@@ -102,14 +93,12 @@ struct Seat {
     waker: Waker,
 }
 
-#[derive(Default)]
-struct Inbox {
-    cells: VecDeque<CellRef>,
-    commands: VecDeque<Command>,
-    asleep: bool,
-    /// The thread leaves when it has no members left.
-    ending: bool,
-    closed: bool,
+/// What reaches a driver from other threads.
+enum Post {
+    /// A cell that has become ready.
+    Ready(CellRef),
+    /// Something to do on the driver's thread.
+    Do(Command),
 }
 
 #[derive(Debug, Default)]
@@ -137,8 +126,7 @@ impl DriverCore {
             runtime,
             in_arrival_order: AtomicBool::new(false),
             arrivals: AtomicU64::new(1),
-            inbox: OwnLine::default(),
-            hint: AtomicBool::new(false),
+            inbox: OwnLine(Inbox::new()),
             deadlines: Mutex::new(Deadlines::new()),
             nearest_ns: AtomicU64::new(u64::MAX),
             members: Mutex::new(BTreeMap::new()),
@@ -206,25 +194,21 @@ impl DriverCore {
     pub(crate) fn enqueue(&self, cell: CellRef) {
         if let Err(cell) = current::push_ready(self.id, cell) {
             // A closed inbox: the driver has ended all its cells, and this one with them.
-            let _closed = self.post(|inbox| inbox.cells.push_back(cell));
+            let _closed = self.post(Post::Ready(cell));
         }
     }
 
     /// Puts something into the inbox and wakes the driver. False if the driver has ended.
-    fn post(&self, put: impl FnOnce(&mut Inbox)) -> bool {
-        let ring = {
-            let mut inbox = self.inbox.lock();
-            if inbox.closed {
-                return false;
+    fn post(&self, post: Post) -> bool {
+        match self.inbox.post(post) {
+            Ok(ring) => {
+                if ring {
+                    self.ring();
+                }
+                true
             }
-            put(&mut inbox);
-            self.hint.store(true, Release);
-            std::mem::replace(&mut inbox.asleep, false)
-        };
-        if ring {
-            self.ring();
+            Err(_) => false,
         }
-        true
     }
 
     pub(crate) fn ring(&self) {
@@ -236,7 +220,7 @@ impl DriverCore {
 
     /// Runs `command` on the driver's thread. False if the driver has ended.
     pub(crate) fn command(&self, command: Command) -> bool {
-        self.post(|inbox| inbox.commands.push_back(command))
+        self.post(Post::Do(command))
     }
 
     /// One turn: what has come, what is due, and one ready cell for up to `budget` messages.
@@ -270,23 +254,14 @@ impl DriverCore {
     /// Moves what came through the inbox to the ready queue.
     #[inline]
     fn collect(self: &Arc<Self>) {
-        // Acquire pairs with the Release in `post`; the lock orders the contents anyway.
-        if !self.hint.load(Acquire) {
+        if !self.inbox.has_mail() {
             return;
         }
-        let (cells, commands) = {
-            let mut inbox = self.inbox.lock();
-            self.hint.store(false, Relaxed);
-            (
-                std::mem::take(&mut inbox.cells),
-                std::mem::take(&mut inbox.commands),
-            )
-        };
-        for cell in cells {
-            current::push_back_ready(cell);
-        }
-        for command in commands {
-            command(self);
+        for post in self.inbox.take() {
+            match post {
+                Post::Ready(cell) => current::push_back_ready(cell),
+                Post::Do(command) => command(self),
+            }
         }
     }
 
@@ -376,15 +351,11 @@ impl DriverCore {
 
     /// Sleeps until something comes through the inbox, a deadline comes, or `limit` has passed.
     pub(crate) fn sleep(&self, limit: Option<Instant>) {
-        if self.runtime.spin_until(|| self.hint.load(Relaxed)) {
+        if self.runtime.spin_until(|| self.inbox.has_mail()) {
             return;
         }
-        {
-            let mut inbox = self.inbox.lock();
-            if !inbox.cells.is_empty() || !inbox.commands.is_empty() {
-                return;
-            }
-            inbox.asleep = true;
+        if !self.inbox.may_sleep() {
+            return;
         }
         self.runtime.a_driver_is_idle();
         let nearest = self.deadlines.lock().nearest();
@@ -420,29 +391,12 @@ impl DriverCore {
         if !self.members.lock().is_empty() {
             return false;
         }
-        let mut inbox = self.inbox.lock();
-        if (self.kind == Kind::Own || inbox.ending)
-            && inbox.cells.is_empty()
-            && inbox.commands.is_empty()
-        {
-            inbox.closed = true;
-            true
-        } else {
-            false
-        }
+        self.inbox.close_if_empty(self.kind == Kind::Own)
     }
 
     /// Ends what is left, on the driver's thread.
     fn finish(self: &Arc<Self>) {
-        let inbox = {
-            let mut inbox = self.inbox.lock();
-            inbox.closed = true;
-            (
-                std::mem::take(&mut inbox.cells),
-                std::mem::take(&mut inbox.commands),
-            )
-        };
-        drop(inbox);
+        drop(self.inbox.close());
         while let Some(cell) = current::pop_ready() {
             drop(cell);
         }
@@ -483,8 +437,9 @@ impl DriverCore {
 
     /// The thread leaves once it has no members.
     pub(crate) fn end_when_empty(&self) {
-        // Posting makes it look, also if it sleeps.
-        self.post(|inbox| inbox.ending = true);
+        if self.inbox.end() {
+            self.ring();
+        }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -555,7 +510,7 @@ pub(crate) fn spawn_cell<P: Processor>(
     // A new cell is `scheduled`: it stands on the queue from here on, and its first visit starts it.
     let queued = match current::push_ready(driver.id, cell.clone()) {
         Ok(()) => true,
-        Err(cell) => driver.post(|inbox| inbox.cells.push_back(cell)),
+        Err(cell) => driver.post(Post::Ready(cell)),
     };
     if !queued {
         driver.disown(cell.id);
