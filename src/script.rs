@@ -81,7 +81,8 @@ pub struct Script<S: 'static> {
     node: Node,
 }
 
-/// Makes a node and a script on the calling thread. Ctrl-C and SIGTERM end it in order.
+/// Makes a node and a script on the calling thread. Ctrl-C and SIGTERM end it in order; a second one drops what is still
+/// queued; a third ends the process.
 ///
 /// # Errors
 ///
@@ -105,8 +106,10 @@ pub fn init_without_signals() -> Result<Script<()>, Error> {
 /// Nodes that a signal ends. A program has one set of signal handlers, so this is one for the program.
 static ENDED_BY_SIGNALS: Mutex<Option<Vec<mproc_runtime::Runtime>>> = Mutex::new(None);
 
+/// How many signals have come since the oldest living one of them was made.
+static SIGNALS: AtomicU64 = AtomicU64::new(0);
+
 fn handle_signals(node: Node) -> Result<(), Error> {
-    static SIGNALS: AtomicU64 = AtomicU64::new(0);
     let mut nodes = ENDED_BY_SIGNALS
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -117,11 +120,12 @@ fn handle_signals(node: Node) -> Result<(), Error> {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             for node in nodes.iter().flatten() {
-                if before == 0 {
-                    node.request_shutdown();
+                match before {
+                    0 => node.request_shutdown(),
+                    _ => node.cut_short(),
                 }
             }
-            // The second cuts waits short by ending what is left; the third ends the process.
+            // The first ends in order, the second cuts that short, the third ends the process.
             if before >= 2 {
                 std::process::exit(130);
             }
@@ -133,6 +137,9 @@ fn handle_signals(node: Node) -> Result<(), Error> {
     let kept = nodes.get_or_insert_default();
     // Those that have ended are let go of.
     kept.retain(|node| !node.is_ending());
+    if kept.is_empty() {
+        SIGNALS.store(0, Ordering::SeqCst);
+    }
     kept.push(node.without_guard());
     Ok(())
 }

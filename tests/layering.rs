@@ -1,0 +1,120 @@
+//! Who may name whom, and where `unsafe` may be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Files that may have `unsafe`, from the root.
+const UNSAFE: [&str; 4] = [
+    "runtime/src/envelope.rs",
+    "runtime/src/cell.rs",
+    "runtime/src/clock.rs",
+    "runtime/src/driver/manual.rs",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{folder} has sources");
+    found
+}
+
+/// Lines without comments, with file and number.
+fn lines(folder: &str) -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    for file in files(folder) {
+        let text = fs::read_to_string(&file).unwrap();
+        let name = file.strip_prefix(root()).unwrap().display().to_string();
+        for (i, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            lines.push((format!("{name}:{}", i + 1), code.to_owned()));
+        }
+    }
+    lines
+}
+
+/// The identifiers of a line.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !c.is_alphanumeric() && c != '_')
+}
+
+/// Paths into another crate: `name::`, or `use name;`.
+fn names_crate(line: &str, name: &str) -> bool {
+    let at_start = |at: usize| {
+        let before = line[..at].chars().next_back();
+        before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':')
+    };
+    let spelled = format!("{name}::");
+    line.match_indices(&spelled).any(|(at, _)| at_start(at))
+        || line.trim() == format!("use {name};")
+        || line.trim() == format!("extern crate {name};")
+}
+
+fn who_names(folder: &str, crates: &[&str]) -> Vec<String> {
+    let named = |line: &str| crates.iter().any(|name| names_crate(line, name));
+    let lines = lines(folder).into_iter();
+    lines.filter(|(_, l)| named(l)).map(|(at, _)| at).collect()
+}
+
+#[test]
+fn the_runtime_names_neither_topics_nor_the_facade() {
+    let named = who_names("runtime/src", &["mproc_pubsub", "mproc"]);
+    assert_eq!(named, Vec::<String>::new());
+}
+
+#[test]
+fn topics_name_only_the_runtime() {
+    assert_eq!(who_names("pubsub/src", &["mproc"]), Vec::<String>::new());
+    assert!(!who_names("pubsub/src", &["mproc_runtime"]).is_empty());
+}
+
+#[test]
+fn the_facade_names_the_crates_below() {
+    assert!(!who_names("src", &["mproc_pubsub"]).is_empty());
+}
+
+#[test]
+fn manifests_depend_downwards_only() {
+    let manifest = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let depends = |text: &str, name: &str| {
+        let key = |line: &str| line.split(['.', '=', ' ']).next() == Some(name);
+        text.lines().any(key)
+    };
+    let runtime = manifest("runtime/Cargo.toml");
+    assert!(!depends(&runtime, "mproc-pubsub") && !depends(&runtime, "mproc"));
+    let pubsub = manifest("pubsub/Cargo.toml");
+    assert!(depends(&pubsub, "mproc-runtime") && !depends(&pubsub, "mproc"));
+}
+
+#[test]
+fn topics_forbid_unsafe_code() {
+    let text = fs::read_to_string(root().join("pubsub/src/lib.rs")).unwrap();
+    assert!(text.lines().any(|l| l.trim() == "#![forbid(unsafe_code)]"));
+}
+
+#[test]
+fn unsafe_is_in_four_files_only() {
+    let mut elsewhere = Vec::new();
+    for folder in ["runtime/src", "pubsub/src", "src"] {
+        for (at, line) in lines(folder) {
+            let allowed = UNSAFE.iter().any(|f| at.starts_with(&format!("{f}:")));
+            if !allowed && words(&line).any(|word| word == "unsafe") {
+                elsewhere.push(at);
+            }
+        }
+    }
+    assert_eq!(elsewhere, Vec::<String>::new());
+}
