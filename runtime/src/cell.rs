@@ -28,7 +28,7 @@ use crate::exit::{Down, Exit};
 use crate::hook;
 use crate::id::ProcessorId;
 use crate::lane::LaneSource;
-use crate::mailbox::{Control, Lane, LaneId, Mailbox, Signals};
+use crate::mailbox::{Control, Lane, LaneId, Lanes, Mailbox, Signals};
 use crate::name::Name;
 use crate::outbox::Outbox;
 use crate::processor::{AfterPanic, Processor};
@@ -223,13 +223,13 @@ impl<P: Processor> Cell<P> {
             }
             Admit::Full => {
                 if final_try {
-                    lanes.rare().returned += 1;
+                    self.count_returned_in(&mut lanes);
                 }
                 return Err(Refused::Full(parcel));
             }
             Admit::Closed => {
                 if final_try {
-                    lanes.rare().returned += 1;
+                    self.count_returned_in(&mut lanes);
                 }
                 return Err(Refused::Closed(parcel));
             }
@@ -290,7 +290,7 @@ impl<P: Processor> Cell<P> {
     ) -> Result<(), D> {
         let mut lanes = self.mailbox.lanes.lock();
         if lanes.queue(lane).is_closed() {
-            lanes.rare().returned += 1;
+            self.count_returned_in(&mut lanes);
             return Err(parcel);
         }
         self.use_place(lanes, lane, Envelope::new(parcel));
@@ -299,7 +299,7 @@ impl<P: Processor> Cell<P> {
 
     fn use_place(
         self: &Arc<Self>,
-        mut lanes: crate::sync::MutexGuard<'_, crate::mailbox::Lanes<P>>,
+        mut lanes: crate::sync::MutexGuard<'_, Lanes<P>>,
         lane: Lane,
         mut envelope: Envelope<P>,
     ) {
@@ -342,7 +342,17 @@ impl<P: Processor> Cell<P> {
     }
 
     pub(crate) fn count_returned(&self) {
-        self.mailbox.lanes.lock().rare().returned += 1;
+        let mut lanes = self.mailbox.lanes.lock();
+        self.count_returned_in(&mut lanes);
+    }
+
+    /// Once its counts are in the node's sums, what comes later is added there, too. Lock order: mailbox, sums.
+    fn count_returned_in(&self, lanes: &mut Lanes<P>) {
+        let rare = lanes.rare();
+        rare.returned += 1;
+        if rare.filed {
+            self.driver.runtime().returned_after_the_end();
+        }
     }
 
     /// Why it ended, if it has.
@@ -420,11 +430,13 @@ impl<P: Processor> Cell<P> {
             may_block: self.driver.is_own(),
             outbox: std::mem::take(&mut local.outbox),
             faults: Vec::new(),
+            given_up: 0,
         });
     }
 
     fn close_visit(&self, body: &mut Body<P>) {
         if let Some(handling) = current::leave() {
+            count(&self.counters.outbox_drops, handling.given_up);
             body.local.outbox = handling.outbox;
         }
         self.counters
@@ -596,7 +608,7 @@ impl<P: Processor> Cell<P> {
         }
         let nothing = signals.is_empty()
             && local.control.is_empty()
-            && !local.stop
+            && (!local.stop || local.stalled)
             && (!open
                 || (local.first.is_none()
                     && local.batch.is_empty()
@@ -604,7 +616,7 @@ impl<P: Processor> Cell<P> {
                     && lanes.high_len() == 0));
         if nothing {
             lanes.scheduled = false;
-            if local.batch.capacity() > 0 {
+            if local.batch.is_empty() && local.batch.capacity() > 0 {
                 local.batch = VecDeque::new();
             }
             lanes.normal.shrink();
@@ -848,6 +860,8 @@ impl<P: Processor> Cell<P> {
         let taken = current::with_handling(|h| {
             h.map(|h| (std::mem::take(&mut h.outbox), std::mem::take(&mut h.faults)))
         });
+        let given_up = current::with_handling(|h| h.map_or(0, |h| std::mem::take(&mut h.given_up)));
+        count(&self.counters.outbox_drops, given_up);
         let Some((mut outbox, mut faults)) = taken else {
             return;
         };
@@ -929,6 +943,44 @@ impl<P: Processor> Cell<P> {
             self.driver.world().now(),
             message,
         );
+    }
+
+    /// What is known of it, its counts from one moment.
+    fn snapshot_of(&self, lanes: &Lanes<P>) -> ProcessorSnapshot {
+        let c = &self.counters;
+        let rest = self.mailbox.progress.normal.rest();
+        let handled = c.handled.load(Relaxed);
+        let drops = lanes
+            .rare
+            .as_ref()
+            .map(|r| r.drops.clone())
+            .unwrap_or_default();
+        // What came in and is neither handled nor dropped is queued, in the mailbox or in the driver's batch.
+        let queued = lanes
+            .received
+            .saturating_sub(handled)
+            .saturating_sub(drops.total());
+        ProcessorSnapshot {
+            id: self.id,
+            name: self.name.as_str().to_owned(),
+            driver: self.driver.name().as_str().to_owned(),
+            ended: lanes.ended().map(ToString::to_string),
+            stalled: lanes.stalled,
+            received: lanes.received,
+            handled,
+            queued,
+            dropped: drops,
+            returned: lanes.rare.as_ref().map_or(0, |r| r.returned),
+            outbox: c.outbox.load(Relaxed),
+            outbox_dropped: c.outbox_drops.load(Relaxed),
+            faults: c.faults.load(Relaxed),
+            panics: c.panics.load(Relaxed),
+            capacity: lanes.normal.capacity() as u64,
+            high_water: lanes.normal.high_water().max(rest) as u64,
+            busy_ns: clock::nanos(c.busy.load(Relaxed)),
+            longest_handler_ns: clock::nanos(c.longest.load(Relaxed)),
+            handling_ns: self.handling().map(|(_, ns)| ns),
+        }
     }
 
     /// The end of the processor, on its driver's thread.
@@ -1016,7 +1068,11 @@ impl<P: Processor> Cell<P> {
         hook::ended(&self.name, &exit);
         self.driver
             .runtime()
-            .processor_ended(self.id, &self.name, || self.snapshot());
+            .processor_ended(self.id, &self.name, || {
+                let mut lanes = self.mailbox.lanes.lock();
+                lanes.rare().filed = true;
+                self.snapshot_of(&lanes)
+            });
         let down = Down {
             id: self.id,
             name: self.name.clone(),
@@ -1163,43 +1219,8 @@ impl<P: Processor> AnyCell for Cell<P> {
     }
 
     fn snapshot(&self) -> ProcessorSnapshot {
-        let c = &self.counters;
-        let lanes = self.mailbox.lanes.lock();
-        let rest = self.mailbox.progress.normal.rest();
-        let handled = c.handled.load(Relaxed);
-        let drops = lanes
-            .rare
-            .as_ref()
-            .map(|r| r.drops.clone())
-            .unwrap_or_default();
-        // What came in and is neither handled nor dropped is queued, in the mailbox or in the driver's batch.
-        let queued = lanes
-            .received
-            .saturating_sub(handled)
-            .saturating_sub(drops.total());
-        ProcessorSnapshot {
-            id: self.id,
-            name: self.name.as_str().to_owned(),
-            driver: self.driver.name().as_str().to_owned(),
-            ended: lanes.ended().map(ToString::to_string),
-            stalled: lanes.stalled,
-            received: lanes.received,
-            handled,
-            queued,
-            dropped: drops,
-            returned: lanes.rare.as_ref().map_or(0, |r| r.returned),
-            outbox: c.outbox.load(Relaxed),
-            outbox_dropped: c.outbox_drops.load(Relaxed),
-            faults: c.faults.load(Relaxed),
-            panics: c.panics.load(Relaxed),
-            capacity: lanes.normal.capacity() as u64,
-            high_water: lanes.normal.high_water().max(rest) as u64,
-            busy_ns: clock::nanos(c.busy.load(Relaxed)),
-            longest_handler_ns: clock::nanos(c.longest.load(Relaxed)),
-            handling_ns: self.handling().map(|(_, ns)| ns),
-        }
+        self.snapshot_of(&self.mailbox.lanes.lock())
     }
-
     fn end_with_driver(self: Arc<Self>, exit: Exit) {
         self.body.with_mut(|body| {
             // SAFETY: called by the driver's own thread after its last turn, so no cell of it is running.

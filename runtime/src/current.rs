@@ -20,6 +20,8 @@ pub(crate) struct Handling {
     pub(crate) outbox: Outbox,
     /// Given up while the handler ran, for `on_error` after it.
     pub(crate) faults: Vec<Fault>,
+    /// Entries given up while the handler waited.
+    pub(crate) given_up: u64,
 }
 
 struct Current {

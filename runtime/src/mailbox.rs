@@ -167,6 +167,8 @@ pub(crate) struct Rare<P: Processor> {
     pub(crate) drops: Drops,
     /// Messages given back to their senders.
     pub(crate) returned: u64,
+    /// Its counts are in the node's sums.
+    pub(crate) filed: bool,
 }
 
 impl<P: Processor> Default for Rare<P> {
@@ -177,6 +179,7 @@ impl<P: Processor> Default for Rare<P> {
             ended: None,
             drops: Drops::default(),
             returned: 0,
+            filed: false,
         }
     }
 }

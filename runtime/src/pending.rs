@@ -267,6 +267,13 @@ impl Outbox {
         loop {
             let now = runtime.world.now();
             let flushed = self.flush(&waker, Some(now));
+            // Its handling is on this thread.
+            let given_up = flushed.given_up.len() as u64;
+            current::with_handling(|h| {
+                if let Some(h) = h {
+                    h.given_up += given_up;
+                }
+            });
             faults.extend(flushed.given_up.into_iter().filter_map(|(_, f)| f));
             if self.len() < count || deadline.is_some_and(|d| d <= now) {
                 crate::waits_for::cleared(id);

@@ -239,13 +239,18 @@ impl RuntimeCore {
         };
     }
 
+    pub(crate) fn returned_after_the_end(&self) {
+        self.ended.lock().returned += 1;
+    }
+
     pub(crate) fn processor_ended(
         &self,
         id: ProcessorId,
         name: &Name,
         snapshot: impl FnOnce() -> ProcessorSnapshot,
     ) {
-        self.ended.lock().add(&snapshot());
+        let snapshot = snapshot();
+        self.ended.lock().add(&snapshot);
         self.unregister(id, name);
     }
 
@@ -355,26 +360,35 @@ impl RuntimeCore {
         };
         if self.led.swap(true, SeqCst) {
             // Somebody else leads. This thread's scripts must still be served.
-            let over = self.wait_serving(deadline, None, || self.over.is_complete());
+            let waker = self.world.waker();
+            let over = self.wait_serving(deadline, None, || self.over.poll(&waker));
             let left = if over { Vec::new() } else { self.left() };
             return report(left);
         }
         for cell in self.cells() {
             cell.signal(Signals::QUIET);
         }
-        let waker = self.world.waker();
-        *self.idle.lock() = Some(waker);
+        *self.idle.lock() = Some(self.world.waker());
+        // Half of the time for what is queued and what it leads to. Whoever never becomes quiet (a handler that hangs, two
+        // that talk for ever) must not take the other half from those who only need to be told to end.
+        let half = before.checked_add(limit / 2);
         let mut quiet_before = None;
-        self.wait_serving(deadline, Some(&mut quiet_before), || {
+        let drivers = self.drivers();
+        self.wait_serving(half, Some(&mut quiet_before), || {
             self.cells().iter().all(|cell| cell.is_quiet())
         });
-        for driver in self.drivers() {
+        for driver in &drivers {
             driver.signal_all(Signals::DRAIN);
             driver.end_when_empty();
         }
         let all_ended = self.wait_serving(deadline, None, || self.drivers.lock().is_empty());
         let left = if all_ended { Vec::new() } else { self.left() };
-        if !all_ended {
+        if all_ended {
+            // Their threads have left their loops; the system must be done with them, too.
+            for driver in drivers.iter().filter(|d| !d.is_manual()) {
+                driver.wait_ended(deadline);
+            }
+        } else {
             for cell in self.cells() {
                 cell.signal(Signals::KILL);
             }
@@ -401,19 +415,12 @@ impl RuntimeCore {
         mut seen: Option<&mut Option<u64>>,
         done: impl Fn() -> bool,
     ) -> bool {
-        let waker = self.world.waker();
         loop {
-            // Followers are told at the end; the leader whenever a driver becomes idle.
-            {
-                let mut idle = self.idle.lock();
-                if idle.is_none() {
-                    *idle = Some(waker.clone());
-                }
-            }
             let scripts = current::scripts();
+            let mut busy = false;
             for driver in self.drivers() {
                 if scripts.contains(&driver.id()) {
-                    Manual::serve_ending(&driver);
+                    busy |= Manual::serve_ending(&driver);
                 }
             }
             if done() {
@@ -432,7 +439,9 @@ impl RuntimeCore {
             if deadline.is_some_and(|d| self.world.now() >= d) {
                 return false;
             }
-            self.world.park(deadline);
+            if !busy {
+                self.world.park(deadline);
+            }
         }
     }
 

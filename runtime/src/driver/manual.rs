@@ -192,13 +192,17 @@ impl Manual {
         }
     }
 
-    /// Serves what is ready while the node ends. See [`RuntimeCore::shutdown`].
-    pub(crate) fn serve_ending(core: &Arc<DriverCore>) {
+    /// One turn while the node ends. False if there was nothing to do: then whoever posts rings.
+    pub(crate) fn serve_ending(core: &Arc<DriverCore>) -> bool {
         let _serves = current::serve_script(core.id());
-        while let Turn::Ran(_) = core.turn(super::QUANTUM) {}
+        if let Turn::Ran(_) = core.turn(super::QUANTUM) {
+            return true;
+        }
         if core.may_end_here() {
             core.finish();
+            return true;
         }
+        !core.may_sleep()
     }
 }
 

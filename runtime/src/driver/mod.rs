@@ -349,6 +349,11 @@ impl DriverCore {
         };
     }
 
+    /// True if nothing is in the inbox: the caller parks, and whoever posts next rings.
+    pub(crate) fn may_sleep(&self) -> bool {
+        self.inbox.may_sleep()
+    }
+
     /// Sleeps until something comes through the inbox, a deadline comes, or `limit` has passed.
     pub(crate) fn sleep(&self, limit: Option<Instant>) {
         if self.runtime.spin_until(|| self.inbox.has_mail()) {
@@ -540,18 +545,21 @@ impl Completion {
         self.state.lock().0
     }
 
+    /// True if it has happened; else `waker` is woken when it does.
+    pub(crate) fn poll(&self, waker: &Waker) -> bool {
+        let mut state = self.state.lock();
+        if !state.0 && !state.1.iter().any(|w| w.will_wake(waker)) {
+            state.1.push(waker.clone());
+        }
+        state.0
+    }
+
     /// False if the deadline passed first.
     pub(crate) fn wait(&self, world: &World, deadline: Option<Instant>) -> bool {
         let waker = world.waker();
         loop {
-            {
-                let mut state = self.state.lock();
-                if state.0 {
-                    return true;
-                }
-                if !state.1.iter().any(|w| w.will_wake(&waker)) {
-                    state.1.push(waker.clone());
-                }
+            if self.poll(&waker) {
+                return true;
             }
             if deadline.is_some_and(|d| world.now() >= d) {
                 return false;

@@ -1,0 +1,37 @@
+//! Answers the questions of `mproc-benches` for `mproc` and its peers, in turn, in the same run.
+//!
+//! A file here has the name of the file of `mproc-benches` that asks the question, says what would
+//! make the numbers wrong, and checks the work. What is here is only each peer's own way to do it,
+//! as its documentation says. [`executors`] and [`actors`] hold what several questions need.
+
+mod actors;
+mod call;
+mod executors;
+mod fan_out;
+mod ping_pong;
+mod send;
+mod versions;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use mproc_benches::cli::{self, Party, Suite};
+
+fn main() -> ExitCode {
+    let mut workloads = mproc_benches::workloads();
+    workloads.extend(send::workloads());
+    workloads.extend(ping_pong::workloads());
+    workloads.extend(call::workloads());
+    workloads.extend(fan_out::workloads());
+
+    let mut parties = vec![Party::mproc()];
+    parties.extend(versions::peers());
+
+    cli::main(Suite {
+        workloads,
+        parties,
+        results: Some(PathBuf::from(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../RESULTS.md"
+        ))),
+    })
+}

@@ -1,0 +1,65 @@
+//! An idle program sleeps.
+#![cfg(target_os = "linux")]
+
+use mproc::prelude::*;
+use std::collections::BTreeMap;
+
+/// Context switches of every thread but this one, by thread.
+fn switches() -> BTreeMap<String, u64> {
+    let own = std::fs::read_link("/proc/thread-self").unwrap();
+    let mut all = BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let path = task.unwrap().path();
+        // A thread may have ended since the directory was read.
+        let Ok(status) = std::fs::read_to_string(path.join("status")) else {
+            continue;
+        };
+        if path.file_name() == own.file_name() {
+            continue;
+        }
+        let name = status.lines().next().unwrap_or("").replace("Name:\t", "");
+        let count = status
+            .lines()
+            .filter(|l| l.contains("ctxt_switches"))
+            .filter_map(|l| l.split_whitespace().last()?.parse::<u64>().ok())
+            .sum();
+        all.insert(format!("{name} {:?}", path.file_name()), count);
+    }
+    all
+}
+
+#[test]
+fn a_thousand_processors_without_messages_wake_nobody() {
+    let node = Node::with_options(mproc::Options::default());
+    let driver = node.driver("many").unwrap();
+    let mut all = Vec::new();
+    for n in 0..1000 {
+        all.push(
+            driver
+                .spawn(&format!("member {n}"), closure(|(): (), _cx| ()))
+                .unwrap(),
+        );
+    }
+    for n in 0..4 {
+        all.push(
+            node.spawn_thread(&format!("own {n}"), closure(|(): (), _cx| ()))
+                .unwrap(),
+        );
+    }
+    for address in &all {
+        address.call(()).wait().unwrap();
+    }
+    // Sleeps: that nothing happens shows only as time goes by. The first wait lets spinning threads go to sleep.
+    std::thread::sleep(Duration::from_millis(200));
+    let before = switches();
+    std::thread::sleep(Duration::from_secs(5));
+    let after = switches();
+    assert!(before.len() >= 5, "{before:?}");
+    for (thread, count) in &after {
+        // The test harness's own first thread waits for this one and may look at the clock.
+        if thread.starts_with("idle") {
+            continue;
+        }
+        assert_eq!(before.get(thread), Some(count), "{thread} woke");
+    }
+}
