@@ -121,7 +121,7 @@ fn a_bad_name_or_capacity_is_refused_and_the_error_says_why() {
 
 #[test]
 fn a_call_gets_its_reply_now_later_or_from_whom_it_was_forwarded_to() {
-    let node = Node::simulated(1);
+    let node = roomy(1);
     let double = closure(|n: u32, _cx| Ok::<_, Fault>(2 * n));
     let double = node.spawn_thread("double", double).unwrap();
     assert_eq!(double.call(4).wait().unwrap(), 8);
@@ -158,7 +158,7 @@ fn a_call_gets_its_reply_now_later_or_from_whom_it_was_forwarded_to() {
 
 #[test]
 fn a_call_ends_at_its_limit_and_takes_a_queued_message_back() {
-    let node = Node::simulated(1);
+    let node = roomy(1);
     let slow = closure(|n: u64, cx: &mut Cx<'_, _>| busy(cx, n as u32 * S));
     let slow = node.spawn_thread("slow", slow).unwrap();
     slow.send(60).unwrap();
@@ -374,7 +374,7 @@ fn stop_and_kill_drop_what_is_queued_as_dead_letters_and_drain_handles_it() {
         (Address::kill, 1, DropCause::Killed),
         (Address::drain, 3, DropCause::Stopped),
     ] {
-        let node = Node::simulated(1);
+        let node = roomy(1);
         let slow = closure(|_: u32, cx: &mut Cx<'_, _>| busy(cx, S));
         let slow: Address<Closure<u32, ()>> = node.spawn_thread("slow", slow).unwrap();
         slow.send(0).unwrap();
@@ -434,7 +434,7 @@ fn a_driver_in_arrival_order_serves_its_members_in_the_order_of_messages() {
 
 #[test]
 fn the_high_lane_is_served_before_the_normal_one_and_each_keeps_its_order() {
-    let node = Node::simulated(1);
+    let node = roomy(1);
     let (seen, add) = log();
     let sink = closure(move |n: u32, _cx| add.lock().unwrap().push(n));
     let sink = node.spawn_thread("sink", sink).unwrap();
@@ -486,4 +486,9 @@ fn a_nonsense_capacity_in_the_environment_is_an_error_that_names_it() {
             .unwrap();
         assert!(child.status.success(), "{nonsense:?}: {child:?}");
     }
+}
+
+/// A node whose queues have their ordinary room whatever `MPROC_CAPACITY` says: for claims that need several places.
+fn roomy(seed: u64) -> Node {
+    Node::simulated_with(seed, mproc::Options::default())
 }

@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A script that keeps the numbers it hears, and a publisher of them.
 fn listener() -> (Script<Vec<u32>>, Publisher<u32>) {
-    let mut script = Node::simulated(1).script().unwrap().with(Vec::new());
+    let mut script = roomy(1).script().unwrap().with(Vec::new());
     script.on(&NUMBERS, |seen, n, _| seen.push(*n)).unwrap();
     let numbers = script.publisher(&NUMBERS).unwrap();
     (script, numbers)
@@ -66,7 +66,7 @@ fn spin_some_counts_what_callbacks_queue_themselves() {
 
 #[test]
 fn timers_fire_when_due_and_cancelled_ones_never() {
-    let mut script = Node::simulated(1).script().unwrap().with(Vec::new());
+    let mut script = roomy(1).script().unwrap().with(Vec::new());
     script.every(SECOND, |seen, _| seen.push(1)).unwrap();
     script
         .after(SECOND * 3 / 2, |seen, _| seen.push(2))
@@ -154,7 +154,7 @@ fn a_flooded_topic_does_not_starve_a_timer() {
 
 #[test]
 fn a_panic_in_a_callback_does_not_stop_the_following_messages() {
-    let mut script = Node::simulated(1).script().unwrap().with(Vec::new());
+    let mut script = roomy(1).script().unwrap().with(Vec::new());
     script
         .on(&NUMBERS, |seen: &mut Vec<u32>, n, _| {
             assert_ne!(*n, 1, "wanted");
@@ -274,4 +274,9 @@ fn after_shutdown_the_process_has_the_threads_it_had() {
         .unwrap();
     script.spin().unwrap();
     assert_eq!(threads(), before);
+}
+
+/// A node whose queues have their ordinary room whatever `MPROC_CAPACITY` says: for claims that need several places.
+fn roomy(seed: u64) -> Node {
+    Node::simulated_with(seed, mproc::Options::default())
 }

@@ -8,15 +8,17 @@ use crate::delivery::{Closed, Pushed, Settings, Subscriber};
 use crate::graph::Graph;
 use crate::id::{SubscriptionId, TopicId};
 use crate::leases::InFlight;
-use crate::sample::{Body, Held, Item, Receipt, Sample};
+use crate::sample::{Body, Gap, Held, Item, Receipt, Sample};
 use crate::snapshot::SubscriptionSnapshot;
 use crate::topic;
 use crossbeam_channel::{Receiver, Sender};
 use mproc_runtime::queue::{Progress, Queue, Reserve, Ticket};
 use mproc_runtime::{DropCause, Drops, LaneBell, Runtime, WhenFull};
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
@@ -42,8 +44,19 @@ struct State<T: ?Sized + 'static> {
     refused: u64,
     /// Lost since the last that was sent.
     gap: u64,
+    /// Lost before each that stands in the channel, in order; perhaps of some that were received since.
+    gaps: VecDeque<Arc<AtomicU64>>,
     lost: u64,
     drops: Drops,
+}
+
+impl<T: ?Sized> State<T> {
+    /// Only the last `queued` still stand in the channel.
+    fn forget_received(&mut self, queued: usize) {
+        while self.gaps.len() > queued {
+            self.gaps.pop_front();
+        }
+    }
 }
 
 impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
@@ -67,6 +80,7 @@ impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
                 sent: 0,
                 refused: 0,
                 gap: 0,
+                gaps: VecDeque::new(),
                 lost: 0,
                 drops: Drops::default(),
             }),
@@ -140,13 +154,21 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
                     evicted.push(oldest.to_item());
                     state.drops.add(DropCause::Evicted, 1);
                     state.sent -= 1;
-                    state.gap += 1;
+                    state.lost += 1;
+                    // What was lost before it, and itself, is lost before the one that is the oldest now.
+                    state.forget_received(self.receiver.len());
+                    let lost = oldest.gap() + 1;
+                    match state.gaps.front() {
+                        Some(gap) => _ = gap.fetch_add(lost, Relaxed),
+                        None => state.gap += lost,
+                    }
                     evicts = true;
                 }
                 (None, WhenFull::Wait) => return Pushed::Full,
                 (None, WhenFull::Fail | WhenFull::Disconnect) => {
                     state.offered += 1;
                     state.refused += 1;
+                    state.lost += 1;
                     state.gap += 1;
                     return match when_full {
                         WhenFull::Disconnect => Pushed::Disconnect,
@@ -156,6 +178,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
                 (None, _) => {
                     state.offered += 1;
                     state.drops.add(DropCause::NoRoom, 1);
+                    state.lost += 1;
                     state.gap += 1;
                     return Pushed::Dropped;
                 }
@@ -169,11 +192,12 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
         };
         state.offered += 1;
         state.sent += 1;
-        let gap = std::mem::take(&mut state.gap);
-        state.lost += gap;
+        state.forget_received(self.receiver.len());
+        let gap = Arc::new(AtomicU64::new(std::mem::take(&mut state.gap)));
+        state.gaps.push_back(gap.clone());
         let receipt = Receipt {
             subscription: self.id,
-            gap,
+            gap: Gap::Growing(gap),
             received: self.runtime.now(),
             held: place.or_else(|| {
                 let channel = self.me.upgrade()?;

@@ -9,7 +9,7 @@
 use crate::error::RecvError;
 use crate::id::{SubscriptionId, TopicId};
 use crate::leases::InFlight;
-use crate::sample::{Body, Held, Item, Receipt, Sample};
+use crate::sample::{Body, Gap, Held, Item, Receipt, Sample};
 use crate::snapshot::SubscriptionSnapshot;
 use crate::topic;
 use crate::topic_core::label_as_name;
@@ -273,7 +273,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         let held = self.max_leases.map(|_| self.clone() as Arc<dyn Held>);
         Receipt {
             subscription: self.id,
-            gap,
+            gap: Gap::Known(gap),
             received,
             held,
         }

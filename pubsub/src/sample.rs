@@ -193,8 +193,17 @@ pub struct Sample<T: ?Sized + 'static> {
     held: Option<Arc<dyn Held>>,
     subscription: SubscriptionId,
     number: u64,
-    gap: u64,
+    gap: Gap,
     received: Instant,
+}
+
+/// How many samples were lost just before one.
+#[derive(Clone)]
+pub(crate) enum Gap {
+    /// Known when it was taken.
+    Known(u64),
+    /// Of a sample in a channel: it grows while samples before it are evicted.
+    Growing(Arc<AtomicU64>),
 }
 
 /// Told when a sample of a subscription is let go of.
@@ -206,7 +215,7 @@ pub(crate) trait Held: Send + Sync {
 /// Where a sample comes from and what was lost before it.
 pub(crate) struct Receipt {
     pub(crate) subscription: SubscriptionId,
-    pub(crate) gap: u64,
+    pub(crate) gap: Gap,
     pub(crate) received: Instant,
     pub(crate) held: Option<Arc<dyn Held>>,
 }
@@ -279,7 +288,11 @@ impl<T: ?Sized> Sample<T> {
     /// How many samples this subscription lost just before this one, exactly: offered after its filter, and dropped or
     /// refused by its policy.
     pub fn gap(&self) -> u64 {
-        self.gap
+        match &self.gap {
+            Gap::Known(gap) => *gap,
+            // Relaxed: a plain count.
+            Gap::Growing(gap) => gap.load(Ordering::Relaxed),
+        }
     }
 
     /// When it was published, by the node's clock.
@@ -338,7 +351,7 @@ impl<T: ?Sized> Clone for Sample<T> {
             held: self.held.clone(),
             subscription: self.subscription,
             number: self.number,
-            gap: self.gap,
+            gap: self.gap.clone(),
             received: self.received,
         }
     }
