@@ -528,7 +528,7 @@ pub(crate) fn make_room_in_outbox(runtime: &RuntimeCore, deadline: Option<Instan
         let faults = outbox.block_until_below(OUTBOX_CAPACITY, id, runtime, deadline);
         current::with_handling(|h| {
             if let Some(h) = h {
-                h.outbox = outbox;
+                h.put_back(outbox);
                 h.faults.extend(faults);
             }
         });

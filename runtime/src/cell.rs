@@ -875,17 +875,20 @@ impl<P: Processor> Cell<P> {
             .waker
             .get_or_insert_with(|| Waker::from(Arc::new(RoomWaker(self.clone()))))
             .clone();
-        let flushed = outbox.flush(&waker, Some(self.driver.world().now()));
-        count(&self.counters.outbox_drops, flushed.given_up.len() as u64);
-        faults.extend(flushed.given_up.into_iter().filter_map(|(_, fault)| fault));
-        let left = outbox.len();
-        current::with_handling(|h| {
-            if let Some(h) = h {
-                // Anything sent by a drop during the flush comes behind.
-                debug_assert!(h.outbox.is_empty(), "a flush sends nothing itself");
-                h.outbox = outbox;
+        let (blocked_on, deadline, left) = loop {
+            let flushed = outbox.flush(&waker, Some(self.driver.world().now()));
+            count(&self.counters.outbox_drops, flushed.given_up.len() as u64);
+            let left = outbox.len();
+            let more = current::with_handling(|h| h.is_some_and(|h| h.put_back(outbox)));
+            let given_up = flushed.given_up.into_iter();
+            faults.extend(given_up.filter_map(|(_, fault)| fault));
+            if !more {
+                break (flushed.blocked_on, flushed.deadline, left);
             }
-        });
+            outbox = current::with_handling(|h| {
+                h.map(|h| std::mem::take(&mut h.outbox)).unwrap_or_default()
+            });
+        };
         if let Some(deadline) = local.outbox_deadline.take() {
             self.driver.cancel_deadline(deadline);
         }
@@ -898,13 +901,13 @@ impl<P: Processor> Cell<P> {
             }
         } else {
             local.stalled = true;
-            if let Some(at) = flushed.deadline {
+            if let Some(at) = deadline {
                 local.outbox_deadline = Some(
                     self.driver
                         .add_deadline(at, crate::driver::Due::Room(self.clone())),
                 );
             }
-            let may_run = waits_for::stalled(self.id, flushed.blocked_on, left, Some(self.clone()));
+            let may_run = waits_for::stalled(self.id, blocked_on, left, Some(self.clone()));
             if let Some(member) = may_run {
                 if member.id() == self.id {
                     local.pass = true;

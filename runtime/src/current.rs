@@ -24,6 +24,17 @@ pub(crate) struct Handling {
     pub(crate) given_up: u64,
 }
 
+impl Handling {
+    /// Puts an outbox back that was taken out for a flush. What the flush itself sent meanwhile (a message's drop is the
+    /// user's code, and may send) comes behind; true if there is any.
+    pub(crate) fn put_back(&mut self, outbox: Outbox) -> bool {
+        let later = std::mem::replace(&mut self.outbox, outbox);
+        let any = !later.is_empty();
+        self.outbox.append(later);
+        any
+    }
+}
+
 struct Current {
     driver: Cell<Option<DriverId>>,
     /// Cells of that driver that became ready on this thread: no lock is needed to queue them.

@@ -94,6 +94,15 @@ impl Outbox {
         }
     }
 
+    /// Puts what was sent later behind.
+    pub(crate) fn append(&mut self, later: Self) {
+        for (key, line) in later.lines {
+            for entry in line {
+                self.push(key, entry.what, entry.deadline);
+            }
+        }
+    }
+
     /// Delivers what can be delivered, and gives up what is past its limit by `now`.
     pub(crate) fn flush(&mut self, waker: &Waker, now: Option<Instant>) -> Flushed {
         let mut flushed = Flushed::default();

@@ -247,7 +247,7 @@ fn deliver_outbox(runtime: &RuntimeCore, deadline: Option<Instant>) {
     let faults = outbox.block_until_below(1, id, runtime, deadline);
     current::with_handling(|h| {
         if let Some(h) = h {
-            h.outbox = outbox;
+            h.put_back(outbox);
             h.faults.extend(faults);
         }
     });

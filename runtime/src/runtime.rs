@@ -377,7 +377,8 @@ impl RuntimeCore {
         self.wait_serving(half, Some(&mut quiet_before), || {
             self.cells().iter().all(|cell| cell.is_quiet())
         });
-        for driver in &drivers {
+        // Asked for again: one that was being made when the end began may have joined since.
+        for driver in self.drivers() {
             driver.signal_all(Signals::DRAIN);
             driver.end_when_empty();
         }
