@@ -368,3 +368,45 @@ fn each_policy_counts_what_it_drops_or_refuses() {
         assert_eq!(s.received, s.handled + s.dropped.total() + s.queued);
     }
 }
+
+/// Sends a last word when it is dropped.
+struct LastWord(Address<Closure<u64, ()>>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        self.0.send(0).unwrap();
+    }
+}
+
+/// A message that was given up in an outbox was dropped there, and its drop sent another, which found no room either. That
+/// one was put into the outbox while it was out for the flush, and lost when it came back.
+#[test]
+fn what_the_drop_of_a_given_up_message_sends_is_delivered() {
+    // No dead letters: the message is dropped at once.
+    let options = mproc::Options::default().dead_letters(0);
+    let node = Node::simulated_with(1, options);
+    let sink = node
+        .spawn_thread_with("sink", bounded(1), sleeper())
+        .unwrap();
+    let slow = closure(|_: Option<LastWord>, cx| {
+        let node = cx.runtime();
+        let until = node.now() + 10 * S;
+        while node.now() < until {
+            node.park(Some(until));
+        }
+    });
+    let slow = node.spawn_thread_with("slow", bounded(1), slow).unwrap();
+    sink.send(3).unwrap();
+    slow.send(None).unwrap();
+    node.settle();
+    sink.send(3).unwrap();
+    slow.send(None).unwrap();
+    let (to, last) = (slow.clone(), sink.clone());
+    let sender = closure(move |(): (), _cx| to.send_timeout(Some(LastWord(last.clone())), S));
+    let sender = node.spawn_thread("sender", sender).unwrap();
+    sender.send(()).unwrap();
+    node.advance(30 * S);
+    assert_eq!(sender.snapshot().outbox_dropped, 1);
+    assert_eq!(sender.snapshot().outbox, 0);
+    assert_eq!(sink.snapshot().handled, 3);
+}
