@@ -280,3 +280,41 @@ fn after_shutdown_the_process_has_the_threads_it_had() {
 fn roomy(seed: u64) -> Node {
     Node::simulated_with(seed, mproc::Options::default())
 }
+
+/// The child spins; the parent sends it a signal once it says that it does.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_and_sigterm_end_a_script_in_order() {
+    use std::io::{BufRead, BufReader};
+    const NAME: &str = "ctrl_c_and_sigterm_end_a_script_in_order";
+    const CHILD: &str = "MPROC_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        let mut script = mproc::init().unwrap();
+        script
+            .after(Duration::ZERO, |_, _| println!("\nit spins"))
+            .unwrap();
+        script.spin().unwrap();
+        println!("\nit ended in order");
+        return;
+    }
+    for signal in ["-INT", "-TERM"] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([NAME, "--exact", "--nocapture"])
+            .env(CHILD, "1")
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap() == "it spins"));
+        let id = child.id().to_string();
+        let sent = std::process::Command::new("kill")
+            .args([signal, &id])
+            .status();
+        assert!(sent.unwrap().success());
+        assert!(
+            lines.any(|line| line.unwrap() == "it ended in order"),
+            "{signal}"
+        );
+        assert!(child.wait().unwrap().success());
+    }
+}
