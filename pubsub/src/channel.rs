@@ -37,7 +37,7 @@ pub(crate) struct Channel<T: ?Sized + 'static> {
 
 struct State<T: ?Sized + 'static> {
     /// Places only: each sample that is out there holds a reserved one.
-    places: Queue<()>,
+    places: Queue<VecDeque<()>>,
     sender: Option<Sender<Sample<T>>>,
     offered: u64,
     sent: u64,

@@ -160,7 +160,7 @@ pub(crate) struct Delivery<T: ?Sized + 'static> {
 }
 
 struct State<T: ?Sized + 'static> {
-    queue: Queue<Item<T>>,
+    queue: Queue<VecDeque<Item<T>>>,
     /// How many were offered: the number of the next.
     offered: u64,
     refused: u64,
@@ -709,12 +709,14 @@ impl<T: ?Sized + Send + Sync + 'static> Intake<T> {
             }
             None => {
                 let mut state = delivery.state.lock();
-                let in_order_of_arrival = state.queue.front().is_some_and(|item| item.arrival != 0);
-                let (item, wake) = if in_order_of_arrival {
-                    state.queue.pop(&delivery.progress)
+                let front = state.queue.items().front();
+                let in_order_of_arrival = front.is_some_and(|item| item.arrival != 0);
+                let wake = if in_order_of_arrival {
+                    state.queue.take_one(&mut self.batch, &delivery.progress)
                 } else {
                     state.queue.take_batch(&mut self.batch, &delivery.progress)
                 };
+                let item = self.batch.pop_front();
                 if item.is_none() {
                     state.rung = false;
                     state.queue.shrink();
@@ -738,7 +740,7 @@ impl<T: ?Sized + Send + Sync + 'static> Intake<T> {
             return Some(item.arrival);
         }
         let state = self.delivery.state.lock();
-        state.queue.front().map(|item| item.arrival)
+        state.queue.items().front().map(|item| item.arrival)
     }
 
     /// The lane ends: what is left of the batch was not delivered.

@@ -429,8 +429,8 @@ where
         self.intake.head()
     }
 
-    fn item_type(&self) -> &'static str {
-        std::any::type_name::<Sample<T>>()
+    fn item_type(&self) -> fn() -> &'static str {
+        std::any::type_name::<Sample<T>>
     }
 
     fn drain(&mut self) {

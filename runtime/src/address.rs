@@ -4,13 +4,13 @@ use crate::cell::{Cell, Refused, Watcher};
 use crate::context::{Cx, Promise, ReplySlot};
 use crate::current;
 use crate::dead_letters::DropCause;
-use crate::envelope::Parcel;
 use crate::error::{CallError, Fault, ReserveError, SendError, TrySendError};
 use crate::exit::{Down, Exit};
 use crate::id::ProcessorId;
 use crate::mailbox::{Control, Lane, Signals};
 use crate::name::Name;
 use crate::outbox::{Attempt, OUTBOX_CAPACITY, OutboxKey, Undelivered};
+use crate::parcel::Parcel;
 use crate::pending::{Operation, Pending};
 use crate::processor::{Handle, Processor};
 use crate::queue::{Reserve, Ticket, WhenFull};
@@ -182,7 +182,7 @@ impl<P: Processor> Address<P> {
     where
         P: Handle<M>,
     {
-        if current::with_handling(|h| h.is_some_and(|h| h.outbox.holds(self.key()))) {
+        if current::outbox_holds(self.key()) {
             self.cell.count_returned();
             return Err(TrySendError::Full(message));
         }
@@ -328,7 +328,7 @@ impl<P: Processor> Address<P> {
     where
         P: Handle<M>,
     {
-        let behind = current::with_handling(|h| h.is_some_and(|h| h.outbox.holds(self.key())));
+        let behind = current::outbox_holds(self.key());
         if behind {
             return self.spill(Told(message), limit);
         }
@@ -459,7 +459,7 @@ impl<P: Processor> Address<P> {
         P: Handle<M>,
     {
         let parcel = Forwarded { message, slot };
-        let behind = current::with_handling(|h| h.is_some_and(|h| h.outbox.holds(self.key())));
+        let behind = current::outbox_holds(self.key());
         let refused = if behind {
             Refused::Full(parcel)
         } else {
@@ -559,7 +559,7 @@ pub fn spill_undelivered(
 
 /// True if the handler that the thread is in has something under `key` in its outbox: what comes later must stand behind.
 pub fn outbox_holds(key: OutboxKey) -> bool {
-    current::with_handling(|h| h.is_some_and(|h| h.outbox.holds(key)))
+    current::outbox_holds(key)
 }
 
 /// A parcel in an outbox.
@@ -880,7 +880,7 @@ impl<P: Handle<M>, M: Send + 'static> Call<P, M> {
         let Some(asked) = parcel.take() else {
             return Ok(());
         };
-        let behind = current::with_handling(|h| h.is_some_and(|h| h.outbox.holds(target.key())));
+        let behind = current::outbox_holds(target.key());
         let refused = if behind {
             Refused::Full(asked)
         } else {

@@ -4,13 +4,13 @@ use crate::Tick;
 use crate::address::{Address, Told};
 use crate::cell::{Cell, Local};
 use crate::driver::{DriverCore, Due};
-use crate::envelope::Envelope;
 use crate::error::{CallError, Fault, Outcome, SpawnError};
 use crate::exit::Down;
 use crate::id::ProcessorId;
 use crate::lane::{LaneBell, LaneSource};
 use crate::mailbox::{Control, LaneId, MailboxOptions};
 use crate::name::Name;
+use crate::parcel::Envelope;
 use crate::pending::Pending;
 use crate::processor::{Handle, Processor};
 use crate::runtime::Runtime;
@@ -283,7 +283,7 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
     where
         P: Handle<M>,
     {
-        self.local.last_type = std::any::type_name::<M>();
+        self.local.last_type = std::any::type_name::<M>;
         let outcome = {
             let mut cx = Cx::new(self.cell, self.local, Promise::none());
             processor.handle(message, &mut cx)
@@ -324,8 +324,8 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
             fn head(&self) -> Option<u64> {
                 None
             }
-            fn item_type(&self) -> &'static str {
-                ""
+            fn item_type(&self) -> fn() -> &'static str {
+                || ""
             }
             fn drain(&mut self) {}
             fn end(&mut self) {}

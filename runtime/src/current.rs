@@ -6,12 +6,12 @@
 use crate::cell::CellRef;
 use crate::error::Fault;
 use crate::id::{DriverId, ProcessorId};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, OutboxKey};
 use crate::sync::thread_local;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-/// The handler that the thread is in.
+/// The handler that the thread is in, as far as it is needed when something does not go the common way.
 #[derive(Debug)]
 pub(crate) struct Handling {
     pub(crate) id: ProcessorId,
@@ -33,47 +33,83 @@ impl Handling {
         self.outbox.append(later);
         any
     }
+
+    fn is_clean(&self) -> bool {
+        self.outbox.is_empty() && self.faults.is_empty() && self.given_up == 0
+    }
 }
 
-struct Current {
+/// What every message reads. These words need no destructor, so that reading them is one instruction.
+struct Words {
     driver: Cell<Option<DriverId>>,
-    /// Cells of that driver that became ready on this thread: no lock is needed to queue them.
+    handler: Cell<Option<ProcessorId>>,
+    /// `Handling::may_block` of that handler.
+    may_block: Cell<bool>,
+    /// There is something in `Kept::handling`.
+    unsettled: Cell<bool>,
+    /// When the thread last read the clock between two handlers, in cycles; 0: it has done something else since.
+    clock: Cell<u64>,
+}
+
+/// What is kept for the thread behind the words.
+struct Kept {
+    /// Cells of its driver that became ready on this thread: no lock is needed to queue them.
     ready: RefCell<VecDeque<CellRef>>,
+    /// Absent as long as the handler's sends find room.
     handling: RefCell<Option<Handling>>,
     /// Drivers that only this thread can run, because it made a script: waiting here for what they must do never ends.
     scripts: RefCell<Vec<(DriverId, VecDeque<CellRef>)>>,
 }
 
-thread_local! {
-    static CURRENT: Current = Current {
+const fn words() -> Words {
+    Words {
         driver: Cell::new(None),
+        handler: Cell::new(None),
+        may_block: Cell::new(false),
+        unsettled: Cell::new(false),
+        clock: Cell::new(0),
+    }
+}
+
+const fn kept() -> Kept {
+    Kept {
         ready: RefCell::new(VecDeque::new()),
         handling: RefCell::new(None),
         scripts: RefCell::new(Vec::new()),
-    };
+    }
+}
+
+#[cfg(not(loom))]
+thread_local! {
+    static WORDS: Words = const { words() };
+    static CURRENT: Kept = const { kept() };
+}
+
+#[cfg(loom)]
+thread_local! {
+    static WORDS: Words = words();
+    static CURRENT: Kept = kept();
 }
 
 /// Which driver the thread serves, if it does.
 #[inline]
 pub(crate) fn driver() -> Option<DriverId> {
-    CURRENT.with(|c| c.driver.get())
+    WORDS.with(|w| w.driver.get())
 }
 
 /// Says which driver the thread serves from now on. Returns the one before.
 pub(crate) fn set_driver(driver: Option<DriverId>) -> Option<DriverId> {
-    CURRENT.with(|c| c.driver.replace(driver))
+    WORDS.with(|w| w.driver.replace(driver))
 }
 
 /// Queues a cell if the thread serves its driver; else gives it back.
 #[inline]
 pub(crate) fn push_ready(driver: DriverId, cell: CellRef) -> Result<(), CellRef> {
-    CURRENT.with(|c| {
-        if c.driver.get() != Some(driver) {
-            return Err(cell);
-        }
-        c.ready.borrow_mut().push_back(cell);
-        Ok(())
-    })
+    if self::driver() != Some(driver) {
+        return Err(cell);
+    }
+    CURRENT.with(|c| c.ready.borrow_mut().push_back(cell));
+    Ok(())
 }
 
 #[inline]
@@ -96,30 +132,97 @@ pub(crate) fn take_ready(
     })
 }
 
-/// Enters a handler of `id`.
+/// Handlers of `id` run on this thread from now on. `outbox` is what it could not deliver before; it is with the thread
+/// until [`leave`].
 #[inline]
-pub(crate) fn enter(handling: Handling) {
-    CURRENT.with(|c| {
-        let before = c.handling.borrow_mut().replace(handling);
+pub(crate) fn enter(id: ProcessorId, may_block: bool, outbox: &mut Outbox) {
+    WORDS.with(|w| {
+        let before = w.handler.replace(Some(id));
         debug_assert!(before.is_none(), "a handler was entered inside a handler");
+        w.may_block.set(may_block);
     });
+    if !outbox.is_empty() {
+        with_handling(|h| {
+            if let Some(h) = h {
+                h.outbox = std::mem::take(outbox);
+            }
+        });
+    }
 }
 
-/// Leaves the handler.
+/// Leaves the handler: its outbox goes back to where it was. Returns how many entries were given up meanwhile.
 #[inline]
-pub(crate) fn leave() -> Option<Handling> {
-    CURRENT.with(|c| c.handling.borrow_mut().take())
+pub(crate) fn leave(outbox: &mut Outbox) -> u64 {
+    let unsettled = WORDS.with(|w| {
+        w.handler.set(None);
+        w.unsettled.replace(false)
+    });
+    if unsettled {
+        CURRENT.with(|c| match c.handling.borrow_mut().take() {
+            Some(handling) => {
+                *outbox = handling.outbox;
+                handling.given_up
+            }
+            None => 0,
+        })
+    } else {
+        0
+    }
+}
+
+/// True if the handler that the thread is in has left something to be settled: sends without room, or faults.
+#[inline]
+pub(crate) fn is_unsettled() -> bool {
+    WORDS.with(|w| w.unsettled.get())
+}
+
+/// True if the handler that the thread is in has something under `key` in its outbox: what comes later must stand behind.
+#[inline]
+pub(crate) fn outbox_holds(key: OutboxKey) -> bool {
+    is_unsettled() && with_handling(|h| h.is_some_and(|h| h.outbox.holds(key)))
 }
 
 /// Gives access to the handler that the thread is in, if it is in one.
-#[inline]
 pub(crate) fn with_handling<R>(f: impl FnOnce(Option<&mut Handling>) -> R) -> R {
-    CURRENT.with(|c| f(c.handling.borrow_mut().as_mut()))
+    let Some(id) = handler() else {
+        return f(None);
+    };
+    CURRENT.with(|c| {
+        let mut handling = c.handling.borrow_mut();
+        let handling = handling.get_or_insert_with(|| Handling {
+            id,
+            may_block: WORDS.with(|w| w.may_block.get()),
+            outbox: Outbox::default(),
+            faults: Vec::new(),
+            given_up: 0,
+        });
+        (handling.id, handling.may_block) = (id, WORDS.with(|w| w.may_block.get()));
+        let result = f(Some(handling));
+        WORDS.with(|w| w.unsettled.set(!handling.is_clean()));
+        result
+    })
 }
 
 /// In whose handler the thread is.
+#[inline]
 pub(crate) fn handler() -> Option<ProcessorId> {
-    with_handling(|h| h.map(|h| h.id))
+    WORDS.with(|w| w.handler.get())
+}
+
+/// When the last handler on this thread returned, in cycles, if the thread has done nothing else since.
+#[inline]
+pub(crate) fn clock() -> Option<u64> {
+    WORDS.with(|w| Some(w.clock.get()).filter(|at| *at != 0))
+}
+
+#[inline]
+pub(crate) fn set_clock(cycles: u64) {
+    WORDS.with(|w| w.clock.set(cycles));
+}
+
+/// The thread goes on to something else.
+pub(crate) fn forget_clock() {
+    set_clock(0);
 }
 
 /// Says that the thread has made a script, whose driver nobody else can run.
@@ -171,7 +274,6 @@ fn swap_ready(driver: DriverId) {
 
 /// True if only this thread can run what `driver` runs, and it does not while it waits here.
 pub(crate) fn only_here(target: DriverId) -> bool {
-    CURRENT.with(|c| {
-        c.driver.get() == Some(target) || c.scripts.borrow().iter().any(|(d, _)| *d == target)
-    })
+    CURRENT
+        .with(|c| driver() == Some(target) || c.scripts.borrow().iter().any(|(d, _)| *d == target))
 }

@@ -25,7 +25,7 @@ pub trait LaneSource<P: Processor>: 'static {
     fn head(&self) -> Option<u64>;
 
     /// The type of the items, for logs.
-    fn item_type(&self) -> &'static str;
+    fn item_type(&self) -> fn() -> &'static str;
 
     /// The processor drains: take nothing new, but serve what is queued.
     fn drain(&mut self);

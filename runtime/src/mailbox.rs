@@ -12,8 +12,9 @@
 use crate::cell::Watcher;
 use crate::context::Cx;
 use crate::dead_letters::{DropCause, Drops};
-use crate::envelope::Envelope;
 use crate::exit::Exit;
+use crate::parcel::Envelope;
+use crate::parcels::Parcels;
 use crate::processor::Processor;
 use crate::queue::{Progress, Queue, WhenFull};
 use crate::sync::{AtomicBool, Mutex, OwnLine};
@@ -147,7 +148,7 @@ pub(crate) struct Flags {
 }
 
 pub(crate) struct Lanes<P: Processor> {
-    pub(crate) normal: Queue<Envelope<P>>,
+    pub(crate) normal: Queue<Parcels<P>>,
     pub(crate) control: VecDeque<Control<P>>,
     /// Lanes of subscriptions that have something.
     pub(crate) ready: VecDeque<LaneId>,
@@ -161,7 +162,7 @@ pub(crate) struct Lanes<P: Processor> {
 
 /// What most mailboxes never have.
 pub(crate) struct Rare<P: Processor> {
-    pub(crate) high: Option<Queue<Envelope<P>>>,
+    pub(crate) high: Option<Queue<Parcels<P>>>,
     pub(crate) watchers: Vec<Watcher>,
     pub(crate) ended: Option<Exit>,
     pub(crate) drops: Drops,
@@ -240,7 +241,7 @@ impl<P: Processor> Lanes<P> {
 
     /// The queue of a lane. The high one is made at its first use, as large as the normal one.
     #[inline]
-    pub(crate) fn queue(&mut self, lane: Lane) -> &mut Queue<Envelope<P>> {
+    pub(crate) fn queue(&mut self, lane: Lane) -> &mut Queue<Parcels<P>> {
         if lane == Lane::Normal {
             return &mut self.normal;
         }
@@ -256,6 +257,17 @@ impl<P: Processor> Lanes<P> {
         })
     }
 
+    /// Nothing is there, or to be done, but normal messages.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.signals.is_empty()
+            && self.control.is_empty()
+            && self.ready.is_empty()
+            && !self.stalled
+            && self.high_len() == 0
+    }
+
+    #[inline]
     pub(crate) fn high_len(&self) -> usize {
         self.rare
             .as_ref()

@@ -148,10 +148,65 @@ struct Waiting {
     granted: Vec<u64>,
 }
 
+/// How a queue keeps its items.
+pub trait Items: Default {
+    /// What is queued.
+    type Item;
+
+    /// How many there are.
+    fn len(&self) -> usize;
+
+    /// True if there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds one behind all others.
+    fn push_back(&mut self, item: Self::Item);
+
+    /// Takes the oldest.
+    fn pop_front(&mut self) -> Option<Self::Item>;
+
+    /// Moves the oldest behind those of `other`.
+    fn move_front(&mut self, other: &mut Self) {
+        if let Some(item) = self.pop_front() {
+            other.push_back(item);
+        }
+    }
+
+    /// Gives back memory that a burst left behind. There are no items.
+    fn shrink(&mut self);
+}
+
+impl<T> Items for VecDeque<T> {
+    type Item = T;
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    #[inline]
+    fn push_back(&mut self, item: T) {
+        self.push_back(item);
+    }
+
+    #[inline]
+    fn pop_front(&mut self) -> Option<T> {
+        self.pop_front()
+    }
+
+    fn shrink(&mut self) {
+        if self.capacity() > 0 {
+            *self = Self::new();
+        }
+    }
+}
+
 /// A bounded queue; see the module's documentation.
 #[derive(Debug)]
-pub struct Queue<T> {
-    items: VecDeque<T>,
+pub struct Queue<I> {
+    items: I,
     capacity: usize,
     when_full: WhenFull,
     closed: bool,
@@ -165,7 +220,7 @@ pub struct Queue<T> {
 /// The capacity of a queue that has no bound.
 pub const UNBOUNDED: usize = usize::MAX;
 
-impl<T> Queue<T> {
+impl<I: Items> Queue<I> {
     /// A queue of `capacity` places, at least 1; [`UNBOUNDED`] for no bound. `Latest` always has one.
     ///
     /// # Panics
@@ -174,7 +229,7 @@ impl<T> Queue<T> {
     pub fn new(capacity: usize, when_full: WhenFull) -> Self {
         assert!(capacity > 0, "a queue needs at least one place");
         Self {
-            items: VecDeque::new(),
+            items: I::default(),
             capacity: if when_full == WhenFull::Latest {
                 1
             } else {
@@ -235,7 +290,7 @@ impl<T> Queue<T> {
     /// Asks for a place for one more item, without waiting. Unless the answer is to refuse, [`insert`](Self::insert)
     /// follows under the same lock.
     #[inline]
-    pub fn admit(&mut self, progress: &Progress) -> Admit<T> {
+    pub fn admit(&mut self, progress: &Progress) -> Admit<I::Item> {
         if self.closed {
             return Admit::Closed;
         }
@@ -256,8 +311,16 @@ impl<T> Queue<T> {
 
     /// Queues an item for which [`admit`](Self::admit) just gave a place.
     #[inline]
-    pub fn insert(&mut self, item: T) {
+    pub fn insert(&mut self, item: I::Item) {
         self.items.push_back(item);
+    }
+
+    /// As [`insert`](Self::insert), for items with a way of their own to come in: `add` adds one.
+    #[inline]
+    pub fn insert_with(&mut self, add: impl FnOnce(&mut I)) {
+        let before = self.items.len();
+        add(&mut self.items);
+        debug_assert_eq!(self.items.len(), before + 1, "one place, one item");
     }
 
     /// The length is at its largest just before the consumer takes.
@@ -384,14 +447,19 @@ impl<T> Queue<T> {
     }
 
     /// Uses a reserved place. The item comes back if the queue was closed meanwhile.
-    pub fn push_reserved(&mut self, item: T) -> Result<(), T> {
+    pub fn push_reserved(&mut self, item: I::Item) -> Result<(), I::Item> {
         if self.closed {
             return Err(item);
         }
-        debug_assert!(self.reserved > 0, "no place was reserved");
-        self.reserved -= 1;
+        self.use_reserved();
         self.insert(item);
         Ok(())
+    }
+
+    /// A reserved place of an open queue becomes one for which [`insert`](Self::insert) follows under the same lock.
+    pub fn use_reserved(&mut self) {
+        debug_assert!(self.reserved > 0, "no place was reserved");
+        self.reserved -= 1;
     }
 
     /// Gives a reserved place back: wake those returned.
@@ -407,7 +475,7 @@ impl<T> Queue<T> {
     /// Takes one item: wake those returned.
     ///
     /// For a consumer that takes no batches, or whose last batch is empty.
-    pub fn pop(&mut self, progress: &Progress) -> (Option<T>, Vec<Waker>) {
+    pub fn pop(&mut self, progress: &Progress) -> (Option<I::Item>, Vec<Waker>) {
         self.note_high_water();
         let item = self.items.pop_front();
         self.rest_seen = 0;
@@ -419,29 +487,36 @@ impl<T> Queue<T> {
         (item, wake)
     }
 
-    /// Takes everything that is queued into `batch`, which is empty, and returns the first item. Wake those returned.
+    /// Takes everything that is queued into `batch`, which is empty. Wake those returned.
     ///
-    /// After handling each item the consumer takes the next one out of `batch` and calls [`Progress::step`] with how
-    /// many are left, until none is. Queues that evict give one item at a time: what is in a batch could not be
-    /// evicted any more.
+    /// The consumer takes one item after the other out of `batch`. The first one's place is free from here on; after each
+    /// of the others it calls [`Progress::step`] with how many are left. Queues that evict give one item at a time: what
+    /// is in a batch could not be evicted any more.
     #[inline]
-    pub fn take_batch(
-        &mut self,
-        batch: &mut VecDeque<T>,
-        progress: &Progress,
-    ) -> (Option<T>, Vec<Waker>) {
+    #[must_use]
+    pub fn take_batch(&mut self, batch: &mut I, progress: &Progress) -> Vec<Waker> {
         debug_assert!(batch.is_empty(), "the last batch is not finished");
-        if self.when_full.evicts() || self.items.len() <= 1 {
-            return self.pop(progress);
+        if self.when_full.evicts() {
+            return self.take_one(batch, progress);
         }
         self.note_high_water();
         std::mem::swap(&mut self.items, batch);
-        let first = batch.pop_front();
-        // The first item's place is free from here on; the others' as the consumer moves on. Relaxed: producers read
-        // it under the lock that we hold, until the consumer's next `step`.
-        progress.rest.store(batch.len(), Relaxed);
-        self.rest_seen = batch.len();
-        (first, self.hand_out(progress))
+        let rest = batch.len().saturating_sub(1);
+        if rest > 0 || self.rest_seen > 0 {
+            // Relaxed: producers read it under the lock that we hold, until the consumer's next `step`.
+            progress.rest.store(rest, Relaxed);
+            self.rest_seen = rest;
+        }
+        self.hand_out(progress)
+    }
+
+    /// As [`take_batch`](Self::take_batch), for one item.
+    #[must_use]
+    pub fn take_one(&mut self, batch: &mut I, progress: &Progress) -> Vec<Waker> {
+        self.note_high_water();
+        self.items.move_front(batch);
+        self.rest_seen = 0;
+        self.hand_out(progress)
     }
 
     /// The consumer gives up the rest of its batch, having moved it elsewhere.
@@ -452,14 +527,14 @@ impl<T> Queue<T> {
 
     /// Gives back memory that a burst left behind.
     pub fn shrink(&mut self) {
-        if self.items.is_empty() && self.items.capacity() > 0 {
-            self.items = VecDeque::new();
+        if self.items.is_empty() {
+            self.items.shrink();
         }
     }
 
-    /// The oldest queued item.
-    pub fn front(&self) -> Option<&T> {
-        self.items.front()
+    /// What is queued.
+    pub fn items(&self) -> &I {
+        &self.items
     }
 
     /// Closes the queue: no more can be pushed, and nobody waits any longer (wake those returned).
@@ -475,7 +550,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes all that is left. Drop it after the lock is released.
-    pub fn drain(&mut self) -> VecDeque<T> {
+    pub fn drain(&mut self) -> I {
         std::mem::take(&mut self.items)
     }
 }
@@ -496,7 +571,7 @@ mod tests {
         }
     }
 
-    fn offer(q: &mut Queue<u32>, item: u32, p: &Progress) -> Admit<u32> {
+    fn offer(q: &mut Queue<VecDeque<u32>>, item: u32, p: &Progress) -> Admit<u32> {
         let answer = q.admit(p);
         if matches!(answer, Admit::Room | Admit::Evicted(_)) {
             q.insert(item);
@@ -504,7 +579,7 @@ mod tests {
         answer
     }
 
-    fn queue(capacity: usize, when_full: WhenFull) -> (Queue<u32>, Progress) {
+    fn queue(capacity: usize, when_full: WhenFull) -> (Queue<VecDeque<u32>>, Progress) {
         (Queue::new(capacity, when_full), Progress::default())
     }
 
@@ -516,8 +591,8 @@ mod tests {
         }
         assert!(matches!(offer(&mut q, 3, &p), Admit::Full));
         let mut batch = VecDeque::new();
-        let (first, _) = q.take_batch(&mut batch, &p);
-        assert_eq!(first, Some(0));
+        assert!(q.take_batch(&mut batch, &p).is_empty());
+        assert_eq!(batch.pop_front(), Some(0));
         assert!(matches!(offer(&mut q, 3, &p), Admit::Room));
         assert!(matches!(offer(&mut q, 4, &p), Admit::Full));
         batch.pop_front();
@@ -605,7 +680,7 @@ mod loom_tests {
     fn loom_a_waiter_gets_the_place_that_a_step_frees() {
         loom::model(|| {
             let shared = Arc::new((
-                Mutex::new(Queue::new(2, WhenFull::Wait)),
+                Mutex::new(Queue::<VecDeque<i32>>::new(2, WhenFull::Wait)),
                 Progress::default(),
             ));
             {
@@ -616,8 +691,9 @@ mod loom_tests {
                 }
             }
             let mut batch = VecDeque::new();
-            let (first, _) = shared.0.lock().take_batch(&mut batch, &shared.1);
-            assert_eq!(first, Some(0));
+            let wake = shared.0.lock().take_batch(&mut batch, &shared.1);
+            assert!(wake.is_empty());
+            assert_eq!(batch.pop_front(), Some(0));
             {
                 // The first item's place is free at once: used again, the queue is full.
                 let mut queue = shared.0.lock();
@@ -654,7 +730,7 @@ mod loom_tests {
     fn loom_a_waiter_that_gives_up_passes_the_place_on() {
         loom::model(|| {
             let shared = Arc::new((
-                Mutex::new(Queue::new(1, WhenFull::Wait)),
+                Mutex::new(Queue::<VecDeque<i32>>::new(1, WhenFull::Wait)),
                 Progress::default(),
             ));
             {

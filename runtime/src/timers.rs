@@ -173,7 +173,7 @@ impl<P: Processor> Timers<P> {
             // Free before it runs, so that the call may set the next one.
             timer.free(&cell.driver);
         }
-        local.last_type = "timer";
+        local.last_type = || "timer";
         let result = catch_unwind(AssertUnwindSafe(|| {
             call(processor, tick, &mut Cx::new(cell, local, Promise::none()));
         }));

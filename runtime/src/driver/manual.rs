@@ -102,6 +102,8 @@ impl Manual {
 
     fn turn(&self, budget: u32) -> Turn {
         let _serves = current::serve_script(self.core.id());
+        // What the script did since the last turn took time of its own.
+        current::forget_clock();
         self.core.turn(budget)
     }
 
@@ -195,6 +197,7 @@ impl Manual {
     /// One turn while the node ends. False if there was nothing to do: then whoever posts rings.
     pub(crate) fn serve_ending(core: &Arc<DriverCore>) -> bool {
         let _serves = current::serve_script(core.id());
+        current::forget_clock();
         if let Turn::Ran(_) = core.turn(super::QUANTUM) {
             return true;
         }

@@ -16,7 +16,7 @@ pub(crate) use thread::{new_driver, spawn_thread};
 
 use self::inbox::Inbox;
 use crate::address::Address;
-use crate::cell::{Cell, CellRef, Next};
+use crate::cell::{Cell, CellRef};
 use crate::current;
 use crate::error::SpawnError;
 use crate::exit::Exit;
@@ -236,12 +236,12 @@ impl DriverCore {
             } else {
                 budget
             };
-            let (next, served) = cell.clone().run(budget);
+            let (again, served) = cell.run(budget);
             // One writer, the driver's thread: plain counting.
             self.counters
                 .turns
                 .store(self.counters.turns.load(Relaxed) + 1, Relaxed);
-            if next == Next::Again {
+            if let Some(cell) = again {
                 current::push_back_ready(cell);
             }
             self.world().choice_point();
@@ -260,7 +260,10 @@ impl DriverCore {
         for post in self.inbox.take() {
             match post {
                 Post::Ready(cell) => current::push_back_ready(cell),
-                Post::Do(command) => command(self),
+                Post::Do(command) => {
+                    command(self);
+                    current::forget_clock();
+                }
             }
         }
     }
@@ -356,6 +359,7 @@ impl DriverCore {
 
     /// Sleeps until something comes through the inbox, a deadline comes, or `limit` has passed.
     pub(crate) fn sleep(&self, limit: Option<Instant>) {
+        current::forget_clock();
         if self.runtime.spin_until(|| self.inbox.has_mail()) {
             return;
         }

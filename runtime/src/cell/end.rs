@@ -1,0 +1,140 @@
+//! The end of a processor.
+
+use super::{Body, Cell, count, panic_message};
+use crate::context::{Cx, Promise};
+use crate::dead_letters::DropCause;
+use crate::exit::{Down, Exit};
+use crate::parcel::Envelope;
+use crate::parcels::Parcels;
+use crate::processor::Processor;
+use crate::queue::Items as _;
+use crate::sync::Relaxed;
+use crate::timers::Timers;
+use crate::{hook, waits_for};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Waker;
+
+impl<P: Processor> Cell<P> {
+    pub(super) fn dead_letter(&self, envelope: Envelope<P>, cause: DropCause, exit: Option<&Exit>) {
+        let message_type = envelope.message_type();
+        hook::dropped(&self.name, message_type, cause);
+        // The message's drop, and telling its caller, are the user's code.
+        let message =
+            catch_unwind(AssertUnwindSafe(|| envelope.discard(cause, exit))).unwrap_or(None);
+        self.driver.runtime().dead_letters.record(
+            (Some(self.id), self.name.clone()),
+            message_type,
+            cause,
+            self.driver.world().now(),
+            message,
+        );
+    }
+
+    /// The end of the processor, on its driver's thread.
+    pub(super) fn end(self: &Arc<Self>, body: &mut Body<P>, exit: Exit) {
+        if std::mem::replace(&mut body.local.ended, true) {
+            return;
+        }
+        if !matches!(exit, Exit::Panicked(_))
+            && let Some(processor) = &mut body.processor
+        {
+            self.open(&mut body.local);
+            let mut cx = Cx::new(self, &mut body.local, Promise::none());
+            if let Err(payload) =
+                catch_unwind(AssertUnwindSafe(|| processor.stopped(&exit, &mut cx)))
+            {
+                let message = panic_message(&*payload);
+                hook::panic(&self.name, "stopped", &message);
+                crate::context::tell_unwound(&message);
+            }
+            self.close_visit(body);
+        }
+        let local = &mut body.local;
+        let cause = if matches!(exit, Exit::Stopped) {
+            DropCause::Stopped
+        } else {
+            DropCause::Killed
+        };
+        let mut left: Vec<Envelope<P>> = Vec::new();
+        move_all(&mut local.batch, &mut left);
+        let (wake, watchers, control) = {
+            let mut lanes = self.mailbox.lanes.lock();
+            let mut wake = lanes.normal.close(&self.mailbox.progress.normal);
+            lanes.normal.abandon_batch(&self.mailbox.progress.normal);
+            move_all(&mut lanes.normal.drain(), &mut left);
+            let high = lanes.rare().high.as_mut().map(|high| {
+                let wake = high.close(&self.mailbox.progress.high);
+                (wake, high.drain())
+            });
+            if let Some((more, mut queued)) = high {
+                wake.extend(more);
+                move_all(&mut queued, &mut left);
+            }
+            let rare = lanes.rare();
+            rare.ended = Some(exit.clone());
+            rare.drops.add(cause, left.len() as u64);
+            let watchers = std::mem::take(&mut rare.watchers);
+            (wake, watchers, std::mem::take(&mut lanes.control))
+        };
+        wake.into_iter().for_each(Waker::wake);
+        for envelope in left {
+            self.dead_letter(envelope, cause, Some(&exit));
+        }
+        // From here on, dropping things runs user code that might panic; the end goes on all the same.
+        let quietly = |what: &mut dyn FnMut()| {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(&mut *what)) {
+                hook::panic(&self.name, "drop", &panic_message(&*payload));
+            }
+        };
+        let mut held = Some((control, std::mem::take(&mut local.control)));
+        quietly(&mut || drop(held.take()));
+        local.timers.clear(&self.driver);
+        if let Some(deadline) = local.outbox_deadline.take() {
+            self.driver.cancel_deadline(deadline);
+        }
+        let abandoned = local.outbox.abandon(DropCause::SenderEnded);
+        count(&self.counters.outbox_drops, abandoned as u64);
+        self.counters.outbox.store(0, Relaxed);
+        if std::mem::take(&mut local.stalled) {
+            waits_for::cleared(self.id);
+        }
+        for slot in &mut local.lanes {
+            if let Some(mut lane) = slot.lane.take() {
+                quietly(&mut || lane.end());
+            }
+        }
+        let mut held = Some((
+            std::mem::take(&mut local.continuations),
+            std::mem::take(&mut local.extensions),
+            std::mem::replace(&mut local.timers, Timers::new()),
+            local.waker.take(),
+        ));
+        quietly(&mut || drop(held.take()));
+        let mut processor = body.processor.take();
+        quietly(&mut || drop(processor.take()));
+        hook::ended(&self.name, &exit);
+        self.driver
+            .runtime()
+            .processor_ended(self.id, &self.name, || {
+                let mut lanes = self.mailbox.lanes.lock();
+                lanes.rare().filed = true;
+                self.snapshot_of(&lanes)
+            });
+        let down = Down {
+            id: self.id,
+            name: self.name.clone(),
+            exit,
+        };
+        for watcher in watchers {
+            (watcher.tell)(down.clone());
+        }
+        self.driver.disown(self.id);
+    }
+}
+
+fn move_all<P: Processor>(from: &mut Parcels<P>, to: &mut Vec<Envelope<P>>) {
+    while let Some(envelope) = from.pop_front() {
+        to.push(envelope);
+    }
+}

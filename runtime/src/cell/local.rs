@@ -1,0 +1,154 @@
+//! What belongs to a processor beside its state, and is touched by its driver only.
+
+use super::pace::Pace;
+use crate::context::{Continuation, Extensions};
+use crate::lane::LaneSource;
+use crate::mailbox::{Control, LaneId};
+use crate::outbox::Outbox;
+use crate::parcels::Parcels;
+use crate::processor::Processor;
+use crate::queue::Items as _;
+use crate::timer::Deadline;
+use crate::timers::Timers;
+use std::collections::{BTreeMap, VecDeque};
+use std::task::Waker;
+
+/// What belongs to the processor beside its state, and is touched by its driver only.
+pub(crate) struct Local<P: Processor> {
+    pub(super) started: bool,
+    pub(super) ended: bool,
+    pub(crate) stop: bool,
+    pub(super) draining: bool,
+    pub(crate) stalled: bool,
+    pub(super) pass: bool,
+    /// The high lane has something.
+    pub(super) high: bool,
+    pub(super) high_run: u32,
+    /// Whose turn it is: control, messages, lanes.
+    pub(super) turn: u8,
+    /// What was taken out of the normal lane and is not handled yet.
+    pub(super) batch: Parcels<P>,
+    pub(super) pace: Pace,
+    pub(super) control: VecDeque<Control<P>>,
+    pub(super) ready: VecDeque<LaneId>,
+    pub(super) outbox: Outbox,
+    pub(super) outbox_deadline: Option<Deadline>,
+    pub(super) waker: Option<Waker>,
+    /// The type of the message that was handled last, for logs.
+    pub(crate) last_type: fn() -> &'static str,
+    pub(crate) messages: u64,
+    pub(crate) timers: Timers<P>,
+    pub(crate) lanes: Vec<LaneSlot<P>>,
+    pub(crate) continuations: BTreeMap<u64, Continuation<P>>,
+    pub(crate) next_continuation: u64,
+    pub(crate) extensions: Extensions,
+}
+
+pub(crate) struct LaneSlot<P: Processor> {
+    pub(crate) generation: u32,
+    /// Absent while it is served, and when the slot is free.
+    pub(crate) lane: Option<Box<dyn LaneSource<P>>>,
+    pub(crate) used: bool,
+}
+
+impl<P: Processor> Local<P> {
+    pub(super) fn new() -> Self {
+        Self {
+            started: false,
+            ended: false,
+            stop: false,
+            draining: false,
+            stalled: false,
+            pass: false,
+            high: false,
+            high_run: 0,
+            turn: 0,
+            batch: Parcels::default(),
+            pace: Pace::default(),
+            control: VecDeque::new(),
+            ready: VecDeque::new(),
+            outbox: Outbox::default(),
+            outbox_deadline: None,
+            waker: None,
+            last_type: || "",
+            messages: 0,
+            timers: Timers::new(),
+            lanes: Vec::new(),
+            continuations: BTreeMap::new(),
+            next_continuation: 0,
+            extensions: Extensions::default(),
+        }
+    }
+
+    /// Nothing is to be done on the driver's side but to serve normal messages.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.control.is_empty()
+            && self.ready.is_empty()
+            && !self.stalled
+            && !self.stop
+            && !self.draining
+    }
+
+    /// True if nothing that was queued is left on the driver's side, subscriptions included.
+    pub(super) fn is_drained(&self) -> bool {
+        self.batch.is_empty() && self.ready.is_empty() && !self.stalled
+    }
+
+    pub(super) fn slot(&self, id: LaneId) -> Option<&LaneSlot<P>> {
+        self.lanes
+            .get(id.slot as usize)
+            .filter(|slot| slot.used && slot.generation == id.generation)
+    }
+
+    pub(super) fn lane(&self, id: LaneId) -> Option<&dyn LaneSource<P>> {
+        self.slot(id)?.lane.as_deref()
+    }
+
+    pub(super) fn take_lane(&mut self, id: LaneId) -> Option<Box<dyn LaneSource<P>>> {
+        self.slot(id)?;
+        self.lanes[id.slot as usize].lane.take()
+    }
+
+    /// Puts a lane back after it was served. If it was removed meanwhile, it ends now.
+    pub(super) fn put_lane(&mut self, id: LaneId, mut lane: Box<dyn LaneSource<P>>) {
+        if self.slot(id).is_some() {
+            self.lanes[id.slot as usize].lane = Some(lane);
+        } else {
+            lane.end();
+        }
+    }
+
+    pub(crate) fn add_lane(&mut self, lane: Box<dyn LaneSource<P>>) -> LaneId {
+        let slot = match self.lanes.iter().position(|slot| !slot.used) {
+            Some(free) => free,
+            None => {
+                self.lanes.push(LaneSlot {
+                    generation: 0,
+                    lane: None,
+                    used: false,
+                });
+                self.lanes.len() - 1
+            }
+        };
+        let entry = &mut self.lanes[slot];
+        entry.used = true;
+        entry.lane = Some(lane);
+        LaneId {
+            slot: slot as u32,
+            generation: entry.generation,
+        }
+    }
+
+    pub(crate) fn remove_lane(&mut self, id: LaneId) {
+        if self.slot(id).is_none() {
+            return;
+        }
+        let entry = &mut self.lanes[id.slot as usize];
+        entry.used = false;
+        entry.generation = entry.generation.wrapping_add(1);
+        if let Some(mut lane) = entry.lane.take() {
+            lane.end();
+        }
+    }
+}

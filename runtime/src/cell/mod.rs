@@ -1,0 +1,404 @@
+//! A processor at its place: state, mailbox, and the only code that enters a handler.
+//!
+//! # Who may touch `body`
+//!
+//! | the cell is                                         | `body` may be touched by              | leaves by                          |
+//! |-----------------------------------------------------|---------------------------------------|------------------------------------|
+//! | new: `scheduled`, not yet queued                    | whoever makes it                      | `DriverCore::enqueue`              |
+//! | idle: `scheduled` is false                          | nobody                                | a push that sets `scheduled`       |
+//! | scheduled: on its driver's ready queue, once        | nobody                                | the driver taking it off the queue |
+//! | running: taken off the queue, `scheduled` still true | the driver's thread, inside `run`    | `run` returning                    |
+//! | entered by its script between two turns             | the script's thread, inside `enter`   | `enter` returning                  |
+//!
+//! `scheduled` is set and cleared under the mailbox's lock, and a cell is queued exactly when it goes from false to
+//! true, so it stands on at most one queue. The lock also carries what one visit wrote to the next visit, should that be
+//! on another thread. A driver that is manual runs cells on the thread that made it and nowhere else; `enter` runs on
+//! that thread too and refuses while a turn is going on.
+//!
+//! State that is not `Send` is made, used and dropped on its driver's thread. If a cell outlives that thread (its driver
+//! could not be ended in order), such state is leaked, not dropped elsewhere.
+
+mod end;
+mod local;
+mod pace;
+mod push;
+mod settle;
+mod visit;
+
+pub(crate) use self::local::Local;
+pub(crate) use self::push::Refused;
+
+use crate::clock;
+use crate::context::{Cx, Promise};
+use crate::driver::DriverCore;
+use crate::exit::{Down, Exit};
+use crate::id::ProcessorId;
+use crate::mailbox::{Control, LaneId, Lanes, Mailbox, Signals};
+use crate::name::Name;
+use crate::processor::Processor;
+use crate::snapshot::ProcessorSnapshot;
+use crate::sync::{AtomicU64, Relaxed, UnsafeCell};
+use std::sync::Arc;
+
+/// A cell whose processor's type is forgotten: what stands on ready queues.
+pub(crate) type CellRef = Arc<dyn AnyCell>;
+
+/// A watch on a processor: told once, when it ends.
+pub(crate) struct Watcher {
+    pub(crate) number: u64,
+    pub(crate) tell: Box<dyn FnOnce(Down) + Send>,
+}
+
+/// What a driver does with a cell it has run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing is left, or it is stalled: whoever pushes next schedules it.
+    Idle,
+    /// It has used up its budget: to the back of the queue.
+    Again,
+}
+
+pub(crate) trait AnyCell: Send + Sync {
+    fn id(&self) -> ProcessorId;
+    fn name(&self) -> &Name;
+    fn driver(&self) -> &Arc<DriverCore>;
+    /// Serves up to `budget` messages and returns how many were served. The cell comes back if it is to be run again.
+    fn run(self: Arc<Self>, budget: u32) -> (Option<CellRef>, u32);
+    fn signal(self: Arc<Self>, signal: Signals);
+    fn tick(self: Arc<Self>, slot: u32, generation: u32);
+    fn resume(self: Arc<Self>, key: u64);
+    fn lane_ready(self: Arc<Self>, lane: LaneId);
+    /// The arrival number of what would be served next, for drivers that serve in order of arrival.
+    fn head(&self) -> Option<u64>;
+    /// True if nothing is queued, running or waiting for room.
+    fn is_quiet(&self) -> bool;
+    /// Tells `watcher` when it ends, or at once if it has.
+    fn watch(&self, watcher: Watcher);
+    fn unwatch(&self, number: u64);
+    fn snapshot(&self) -> ProcessorSnapshot;
+    /// Ends it from the driver's thread when the driver itself ends.
+    fn end_with_driver(self: Arc<Self>, exit: Exit);
+    /// What it is handling, and for how many nanoseconds, if it is.
+    fn handling(&self) -> Option<(&'static str, u64)>;
+}
+
+/// See the module's documentation.
+pub(crate) struct Cell<P: Processor> {
+    pub(crate) id: ProcessorId,
+    pub(crate) name: Name,
+    pub(crate) driver: Arc<DriverCore>,
+    pub(crate) mailbox: Mailbox<P>,
+    body: UnsafeCell<Body<P>>,
+    counters: Counters,
+    /// The processor is `Send`: it may be dropped by any thread.
+    movable: bool,
+}
+
+/// Written by the driver that runs the cell, read by anybody: plain counts that order nothing, hence relaxed.
+#[derive(Debug, Default)]
+struct Counters {
+    handled: AtomicU64,
+    faults: AtomicU64,
+    panics: AtomicU64,
+    busy: AtomicU64,
+    longest: AtomicU64,
+    outbox: AtomicU64,
+    outbox_drops: AtomicU64,
+    /// When the visit or message that is going on began, in cycles; 0 while nothing is going on.
+    since: AtomicU64,
+}
+
+fn count(counter: &AtomicU64, more: u64) {
+    // One writer: no read-modify-write is needed.
+    counter.store(counter.load(Relaxed) + more, Relaxed);
+}
+
+struct Body<P: Processor> {
+    processor: Option<P>,
+    local: Local<P>,
+}
+
+// SAFETY: everything but `body` is `Send + Sync` (the mailbox is a mutex around envelopes, which are `Send`). `body` is
+// touched as the table in the module's documentation allows: by one thread at a time, with the mailbox's lock between
+// two visits. State that is not `Send` is never touched off its driver's thread, see `Drop`.
+unsafe impl<P: Processor> Send for Cell<P> {}
+// SAFETY: as above.
+unsafe impl<P: Processor> Sync for Cell<P> {}
+
+impl<P: Processor> Cell<P> {
+    pub(crate) fn new(
+        name: Name,
+        driver: Arc<DriverCore>,
+        processor: P,
+        movable: bool,
+        capacity: usize,
+        when_full: crate::queue::WhenFull,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id: ProcessorId::next(),
+            name,
+            driver,
+            mailbox: Mailbox::new(capacity, when_full),
+            body: UnsafeCell::new(Body {
+                processor: Some(processor),
+                local: Local::new(),
+            }),
+            counters: Counters::default(),
+            movable,
+        })
+    }
+
+    /// Runs `f` with the processor outside of a visit, on the thread of its manual driver.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the one that runs the cell's driver, and it is not running any cell of it now.
+    pub(crate) unsafe fn enter<R>(
+        self: &Arc<Self>,
+        f: impl FnOnce(&mut P, &mut Cx<'_, P>) -> R,
+    ) -> Option<R> {
+        self.body.with_mut(|body| {
+            // SAFETY: the last row of the table, by the caller's promise.
+            let body = unsafe { &mut *body };
+            if !body.local.started {
+                self.start(body);
+            }
+            let processor = body.processor.as_mut()?;
+            self.open(&mut body.local);
+            let result = f(
+                processor,
+                &mut Cx::new(self, &mut body.local, Promise::none()),
+            );
+            self.settle(body);
+            self.close_visit(body);
+            if body.local.stop {
+                // Ends at its next visit, like any other.
+                let mut lanes = self.mailbox.lanes.lock();
+                lanes.signals.set(Signals::STOP);
+                let schedule = lanes.schedule_for_control();
+                drop(lanes);
+                if schedule {
+                    self.schedule();
+                }
+            }
+            Some(result)
+        })
+    }
+
+    /// What is known of it, its counts from one moment.
+    fn snapshot_of(&self, lanes: &Lanes<P>) -> ProcessorSnapshot {
+        let c = &self.counters;
+        let rest = self.mailbox.progress.normal.rest();
+        let handled = c.handled.load(Relaxed);
+        let drops = lanes
+            .rare
+            .as_ref()
+            .map(|r| r.drops.clone())
+            .unwrap_or_default();
+        // What came in and is neither handled nor dropped is queued, in the mailbox or in the driver's batch.
+        let queued = lanes
+            .received
+            .saturating_sub(handled)
+            .saturating_sub(drops.total());
+        ProcessorSnapshot {
+            id: self.id,
+            name: self.name.as_str().to_owned(),
+            driver: self.driver.name().as_str().to_owned(),
+            ended: lanes.ended().map(ToString::to_string),
+            stalled: lanes.stalled,
+            received: lanes.received,
+            handled,
+            queued,
+            dropped: drops,
+            returned: lanes.rare.as_ref().map_or(0, |r| r.returned),
+            outbox: c.outbox.load(Relaxed),
+            outbox_dropped: c.outbox_drops.load(Relaxed),
+            faults: c.faults.load(Relaxed),
+            panics: c.panics.load(Relaxed),
+            capacity: lanes.normal.capacity() as u64,
+            high_water: lanes.normal.high_water().max(rest) as u64,
+            busy_ns: clock::nanos(c.busy.load(Relaxed)),
+            longest_handler_ns: clock::nanos(c.longest.load(Relaxed)),
+            handling_ns: self.handling().map(|(_, ns)| ns),
+        }
+    }
+}
+
+impl<P: Processor> AnyCell for Cell<P> {
+    fn id(&self) -> ProcessorId {
+        self.id
+    }
+
+    fn name(&self) -> &Name {
+        &self.name
+    }
+
+    fn driver(&self) -> &Arc<DriverCore> {
+        &self.driver
+    }
+
+    fn run(self: Arc<Self>, budget: u32) -> (Option<CellRef>, u32) {
+        let (next, served) = self.body.with_mut(|body| {
+            // SAFETY: row "running": only `DriverCore::turn` calls this, with a cell it took off its ready queue, on
+            // the one thread that runs the driver.
+            let body = unsafe { &mut *body };
+            self.serve(body, budget)
+        });
+        match next {
+            Next::Again => (Some(self), served),
+            Next::Idle => (None, served),
+        }
+    }
+
+    fn signal(self: Arc<Self>, signal: Signals) {
+        let mut lanes = self.mailbox.lanes.lock();
+        if lanes.ended().is_some() {
+            return;
+        }
+        lanes.signals.set(signal);
+        let schedule = lanes.schedule_for_control();
+        drop(lanes);
+        self.mailbox.progress.attention.store(true, Relaxed);
+        if schedule {
+            self.schedule();
+        }
+    }
+
+    fn tick(self: Arc<Self>, slot: u32, generation: u32) {
+        // A processor that has ended has no timers left.
+        let _ended = self.control(Control::Tick { slot, generation });
+    }
+
+    fn resume(self: Arc<Self>, key: u64) {
+        let _ended = self.control(Control::Resume(key));
+    }
+
+    fn lane_ready(self: Arc<Self>, lane: LaneId) {
+        let mut lanes = self.mailbox.lanes.lock();
+        if lanes.ended().is_some() {
+            return;
+        }
+        lanes.ready.push_back(lane);
+        let schedule = lanes.schedule_for_message();
+        drop(lanes);
+        self.mailbox.progress.attention.store(true, Relaxed);
+        if schedule {
+            self.schedule();
+        }
+    }
+
+    fn head(&self) -> Option<u64> {
+        let (mut head, ready) = {
+            let lanes = self.mailbox.lanes.lock();
+            if !lanes.control.is_empty() || !lanes.signals.is_empty() {
+                return Some(0);
+            }
+            if lanes.high_len() > 0 {
+                return Some(0);
+            }
+            (
+                lanes.normal.items().front_arrival(),
+                lanes.ready.iter().copied().collect::<Vec<_>>(),
+            )
+        };
+        self.body.with_mut(|body| {
+            // SAFETY: only `DriverCore::turn` calls this, for a cell on its ready queue, on the one thread that runs
+            // the driver: nobody else can be running it.
+            let local = unsafe { &(*body).local };
+            if !local.started || !local.control.is_empty() {
+                return Some(0);
+            }
+            for id in ready.iter().chain(&local.ready) {
+                let lane = local.lane(*id).and_then(|lane| lane.head());
+                head = [head, lane].into_iter().flatten().min();
+            }
+            let first = local.batch.front_arrival();
+            [head, first].into_iter().flatten().min()
+        })
+    }
+
+    fn is_quiet(&self) -> bool {
+        let lanes = self.mailbox.lanes.lock();
+        !lanes.scheduled && !lanes.stalled
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        let exit = {
+            let mut lanes = self.mailbox.lanes.lock();
+            match lanes.ended() {
+                None => {
+                    lanes.rare().watchers.push(watcher);
+                    return;
+                }
+                Some(exit) => exit.clone(),
+            }
+        };
+        (watcher.tell)(Down {
+            id: self.id,
+            name: self.name.clone(),
+            exit,
+        });
+    }
+
+    fn unwatch(&self, number: u64) {
+        let _watcher = {
+            let mut lanes = self.mailbox.lanes.lock();
+            let watchers = &mut lanes.rare().watchers;
+            watchers
+                .iter()
+                .position(|w| w.number == number)
+                .map(|at| watchers.swap_remove(at))
+        };
+    }
+
+    fn snapshot(&self) -> ProcessorSnapshot {
+        self.snapshot_of(&self.mailbox.lanes.lock())
+    }
+    fn end_with_driver(self: Arc<Self>, exit: Exit) {
+        self.body.with_mut(|body| {
+            // SAFETY: called by the driver's own thread after its last turn, so no cell of it is running.
+            let body = unsafe { &mut *body };
+            self.end(body, exit);
+        });
+    }
+
+    fn handling(&self) -> Option<(&'static str, u64)> {
+        let since = self.counters.since.load(Relaxed);
+        (since != 0).then(|| {
+            (
+                std::any::type_name::<P>(),
+                clock::nanos(clock::cycles().saturating_sub(since)),
+            )
+        })
+    }
+}
+
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> Arc<str> {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        Arc::from(*text)
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        Arc::from(text.as_str())
+    } else {
+        Arc::from("(a panic without a message)")
+    }
+}
+
+impl<P: Processor> Drop for Cell<P> {
+    fn drop(&mut self) {
+        let on_own_thread = self.driver.is_current_thread();
+        self.body.with_mut(|body| {
+            // SAFETY: nobody else has a reference to a cell that is being dropped.
+            let body = unsafe { &mut *body };
+            if on_own_thread {
+                return;
+            }
+            // The driver's thread is gone without ending this cell. What is not known to be `Send` is leaked.
+            if !self.movable {
+                std::mem::forget(body.processor.take());
+            }
+            if body.local.started {
+                std::mem::forget(std::mem::replace(&mut body.local, Local::new()));
+            }
+        });
+    }
+}

@@ -1,0 +1,108 @@
+//! When a driver looks into a mailbox that others are filling.
+//!
+//! A driver that keeps up with a stream finds one or two messages at each look, and with each look it takes the lock, and
+//! the cache line it stands on, away from the sender. If it looks away for a moment in between, the sender runs undisturbed
+//! and the driver finds many: both get faster. But to a caller that waits for its reply every such moment is lost.
+//!
+//! So the driver tries: after a few small batches in a row it looks away for a short while. If as many messages came as it
+//! waited turns, this is a stream, and it tries twice as long; if not, it stops, and the next try comes later each time.
+
+use super::Cell;
+use crate::processor::Processor;
+use crate::sync::{Relaxed, spin_loop};
+
+/// A batch of this size makes up for the cost of looking.
+const LARGE: usize = 64;
+/// Turns of the shortest try, some 0.2 microseconds.
+const SHORT: u32 = 8;
+/// Turns of the longest, some 6 microseconds.
+const LONG: u32 = 256;
+/// So many small batches in a row before the first try.
+const TRY_AFTER: u32 = 4;
+/// And so many at most after tries in vain.
+const TRY_AFTER_MAX: u32 = 256;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// How many turns to look away before the next look.
+    away: u32,
+    /// Batches in a row that were small, without looking away.
+    small: u32,
+    /// How many of those until the next try.
+    try_after: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            away: 0,
+            small: 0,
+            try_after: TRY_AFTER,
+        }
+    }
+}
+
+impl Pace {
+    /// Called before a look into the mailbox.
+    #[inline]
+    pub(super) fn look_away<P: Processor>(&self, cell: &Cell<P>) {
+        if self.away > 0 {
+            self.spin(cell);
+        }
+    }
+
+    #[cold]
+    fn spin<P: Processor>(&self, cell: &Cell<P>) {
+        for _ in 0..self.away.min(cell.driver.world().spins()) {
+            // What is not a message may be urgent.
+            if cell.mailbox.progress.attention.load(Relaxed) {
+                return;
+            }
+            spin_loop();
+        }
+    }
+
+    /// A look has found so many messages.
+    #[inline]
+    pub(super) fn found(&mut self, messages: usize) {
+        if messages == 0 {
+            self.away = 0;
+            self.small = 0;
+        } else if self.away > 0 {
+            if messages >= self.away as usize {
+                self.away = (self.away * 2).min(LONG);
+                self.try_after = TRY_AFTER;
+            } else {
+                self.away = 0;
+                self.try_after = (self.try_after * 2).min(TRY_AFTER_MAX);
+            }
+        } else if messages < LARGE {
+            self.small += 1;
+            if self.small >= self.try_after {
+                self.small = 0;
+                self.away = SHORT;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_given_time_and_callers_are_not_kept_waiting() {
+        let mut pace = Pace::default();
+        (0..20).for_each(|_| pace.found(1 + pace.away as usize));
+        assert_eq!(pace.away, LONG);
+        pace.found(0);
+        assert_eq!(pace.away, 0);
+        // Four callers, each with one call at a time: the tries become rare.
+        let tries = (0..10_000).filter(|_| {
+            pace.found(4);
+            pace.away > 0
+        });
+        assert!(tries.count() < 60);
+    }
+}

@@ -1,0 +1,201 @@
+//! How messages, signals and control reach a cell, from any thread.
+
+use super::Cell;
+use crate::dead_letters::DropCause;
+use crate::exit::Exit;
+use crate::mailbox::{Control, Lane, Lanes};
+use crate::parcel::{Envelope, Numbered, Parcel};
+use crate::processor::Processor;
+use crate::queue::{Admit, Reserve, Ticket};
+use crate::sync::{MutexGuard, Relaxed};
+use std::sync::Arc;
+use std::task::Waker;
+
+/// Why a message was not queued; the parcel comes back.
+pub(crate) enum Refused<D> {
+    Full(D),
+    Closed(D),
+}
+
+impl<P: Processor> Cell<P> {
+    /// Queues a parcel, or says why not. Never waits.
+    #[inline]
+    pub(crate) fn offer<D: Parcel<P>>(
+        self: &Arc<Self>,
+        lane: Lane,
+        parcel: D,
+        final_try: bool,
+    ) -> Result<(), Refused<D>> {
+        let progress = self.mailbox.progress.of(lane);
+        let mut lanes = self.mailbox.lanes.lock();
+        let evicted = match lanes.queue(lane).admit(progress) {
+            Admit::Room => None,
+            Admit::Evicted(oldest) => {
+                lanes.drops(DropCause::Evicted, 1);
+                Some(oldest)
+            }
+            Admit::Drop => {
+                lanes.received += 1;
+                lanes.drops(DropCause::NoRoom, 1);
+                drop(lanes);
+                self.dead_letter(Envelope::new(parcel), DropCause::NoRoom, None);
+                return Ok(());
+            }
+            Admit::Full => {
+                if final_try {
+                    self.count_returned_in(&mut lanes);
+                }
+                return Err(Refused::Full(parcel));
+            }
+            Admit::Closed => {
+                if final_try {
+                    self.count_returned_in(&mut lanes);
+                }
+                return Err(Refused::Closed(parcel));
+            }
+        };
+        self.insert(lanes, lane, parcel);
+        if let Some(oldest) = evicted {
+            self.dead_letter(oldest, DropCause::Evicted, None);
+        }
+        Ok(())
+    }
+
+    /// Queues a parcel for which there is a place, and sees to it that the driver comes.
+    #[inline]
+    fn insert<D: Parcel<P>>(
+        self: &Arc<Self>,
+        mut lanes: MutexGuard<'_, Lanes<P>>,
+        lane: Lane,
+        parcel: D,
+    ) {
+        match self.driver.next_arrival() {
+            None => lanes
+                .queue(lane)
+                .insert_with(|parcels| parcels.push(parcel)),
+            Some(arrival) => lanes
+                .queue(lane)
+                .insert_with(|parcels| parcels.push(Numbered { arrival, parcel })),
+        }
+        lanes.received += 1;
+        let schedule = lanes.schedule_for_message();
+        drop(lanes);
+        if lane == Lane::High {
+            self.mailbox.progress.attention.store(true, Relaxed);
+        }
+        if schedule {
+            self.schedule();
+        }
+    }
+
+    /// Queues a parcel when there is room for it, standing in line meanwhile. `parcel` is taken when it is queued.
+    pub(crate) fn poll_push<D: Parcel<P>>(
+        self: &Arc<Self>,
+        lane: Lane,
+        ticket: &mut Ticket,
+        waker: &Waker,
+        parcel: &mut Option<D>,
+    ) -> Reserve {
+        let progress = self.mailbox.progress.of(lane);
+        let mut lanes = self.mailbox.lanes.lock();
+        let reserve = lanes.queue(lane).poll_reserve(ticket, waker, progress);
+        if reserve != Reserve::Granted {
+            return reserve;
+        }
+        let Some(parcel) = parcel.take() else {
+            return Reserve::Granted;
+        };
+        lanes.queue(lane).use_reserved();
+        self.insert(lanes, lane, parcel);
+        Reserve::Granted
+    }
+
+    /// Reserves a place without using it.
+    pub(crate) fn poll_reserve(&self, lane: Lane, ticket: &mut Ticket, waker: &Waker) -> Reserve {
+        let progress = self.mailbox.progress.of(lane);
+        let mut lanes = self.mailbox.lanes.lock();
+        lanes.queue(lane).poll_reserve(ticket, waker, progress)
+    }
+
+    /// Uses a reserved place; the parcel comes back if the processor has ended.
+    pub(crate) fn push_reserved<D: Parcel<P>>(
+        self: &Arc<Self>,
+        lane: Lane,
+        parcel: D,
+    ) -> Result<(), D> {
+        let mut lanes = self.mailbox.lanes.lock();
+        if lanes.queue(lane).is_closed() {
+            self.count_returned_in(&mut lanes);
+            return Err(parcel);
+        }
+        lanes.queue(lane).use_reserved();
+        self.insert(lanes, lane, parcel);
+        Ok(())
+    }
+
+    pub(crate) fn release_place(&self, lane: Lane) {
+        let wake = {
+            let mut lanes = self.mailbox.lanes.lock();
+            lanes.queue(lane).release(self.mailbox.progress.of(lane))
+        };
+        wake.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn resign(&self, lane: Lane, ticket: &mut Ticket) {
+        if !ticket.is_enlisted() {
+            return;
+        }
+        let wake = {
+            let mut lanes = self.mailbox.lanes.lock();
+            lanes
+                .queue(lane)
+                .resign(ticket, self.mailbox.progress.of(lane))
+        };
+        wake.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn count_returned(&self) {
+        let mut lanes = self.mailbox.lanes.lock();
+        self.count_returned_in(&mut lanes);
+    }
+
+    /// Once its counts are in the node's sums, what comes later is added there, too. Lock order: mailbox, sums.
+    fn count_returned_in(&self, lanes: &mut Lanes<P>) {
+        let rare = lanes.rare();
+        rare.returned += 1;
+        if rare.filed {
+            self.driver.runtime().returned_after_the_end();
+        }
+    }
+
+    /// Why it ended, if it has.
+    pub(crate) fn ended(&self) -> Option<Exit> {
+        self.mailbox.lanes.lock().ended().cloned()
+    }
+
+    /// True if no more messages are taken: it has ended, or is about to.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.mailbox.lanes.lock().normal.is_closed()
+    }
+
+    /// Adds to the control lane. A cell that has ended gives it back.
+    pub(crate) fn control(self: &Arc<Self>, control: Control<P>) -> Result<(), Control<P>> {
+        let mut lanes = self.mailbox.lanes.lock();
+        if lanes.ended().is_some() {
+            return Err(control);
+        }
+        lanes.control.push_back(control);
+        let schedule = lanes.schedule_for_control();
+        drop(lanes);
+        self.mailbox.progress.attention.store(true, Relaxed);
+        if schedule {
+            self.schedule();
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn schedule(self: &Arc<Self>) {
+        self.driver.enqueue(self.clone());
+    }
+}

@@ -1,0 +1,109 @@
+//! After a message: what it could not send, and faults.
+
+use super::{AnyCell as _, Body, Cell, Local, count};
+use crate::context::{Cx, Promise};
+use crate::driver::Due;
+use crate::error::Fault;
+use crate::mailbox::Signals;
+use crate::processor::Processor;
+use crate::sync::Relaxed;
+use crate::{current, hook, waits_for};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+
+impl<P: Processor> Cell<P> {
+    /// Delivers what is in the outbox, and stalls if something is left.
+    pub(super) fn settle(self: &Arc<Self>, body: &mut Body<P>) {
+        if let Some(processor) = &mut body.processor {
+            self.settle_parts(processor, &mut body.local);
+        }
+    }
+
+    pub(super) fn settle_parts(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) {
+        // The outbox is taken out of the thread's hands while user code (drops, `on_error`) may run.
+        let taken = current::with_handling(|h| {
+            h.map(|h| (std::mem::take(&mut h.outbox), std::mem::take(&mut h.faults)))
+        });
+        let given_up = current::with_handling(|h| h.map_or(0, |h| std::mem::take(&mut h.given_up)));
+        count(&self.counters.outbox_drops, given_up);
+        let Some((mut outbox, mut faults)) = taken else {
+            return;
+        };
+        if outbox.is_empty() && !local.stalled {
+            for fault in faults {
+                self.report_fault(fault, processor, local);
+            }
+            return;
+        }
+        let waker = local
+            .waker
+            .get_or_insert_with(|| Waker::from(Arc::new(RoomWaker(self.clone()))))
+            .clone();
+        let (blocked_on, deadline, left) = loop {
+            let flushed = outbox.flush(&waker, Some(self.driver.world().now()));
+            count(&self.counters.outbox_drops, flushed.given_up.len() as u64);
+            let left = outbox.len();
+            let more = current::with_handling(|h| h.is_some_and(|h| h.put_back(outbox)));
+            let given_up = flushed.given_up.into_iter();
+            faults.extend(given_up.filter_map(|(_, fault)| fault));
+            if !more {
+                break (flushed.blocked_on, flushed.deadline, left);
+            }
+            outbox = current::with_handling(|h| {
+                h.map(|h| std::mem::take(&mut h.outbox)).unwrap_or_default()
+            });
+        };
+        if let Some(deadline) = local.outbox_deadline.take() {
+            self.driver.cancel_deadline(deadline);
+        }
+        if left == 0 {
+            if std::mem::take(&mut local.stalled) {
+                local.pass = false;
+                waits_for::cleared(self.id);
+                // Messages may have come while none were wanted: the next look under the lock finds them.
+                self.mailbox.progress.attention.store(true, Relaxed);
+            }
+        } else {
+            local.stalled = true;
+            if let Some(at) = deadline {
+                local.outbox_deadline = Some(self.driver.add_deadline(at, Due::Room(self.clone())));
+            }
+            let may_run = waits_for::stalled(self.id, blocked_on, left, Some(self.clone()));
+            if let Some(member) = may_run {
+                if member.id() == self.id {
+                    local.pass = true;
+                    self.mailbox.progress.attention.store(true, Relaxed);
+                } else {
+                    member.signal(Signals::PASS);
+                }
+            }
+        }
+        for fault in faults {
+            self.report_fault(fault, processor, local);
+        }
+    }
+
+    pub(crate) fn report_fault(
+        self: &Arc<Self>,
+        fault: Fault,
+        processor: &mut P,
+        local: &mut Local<P>,
+    ) {
+        self.count_fault();
+        hook::fault(&self.name, (local.last_type)(), &fault);
+        processor.on_error(fault, &mut Cx::new(self, local, Promise::none()));
+    }
+}
+
+/// Tells a stalled cell that there may be room for its outbox.
+struct RoomWaker<P: Processor>(Arc<Cell<P>>);
+
+impl<P: Processor> Wake for RoomWaker<P> {
+    fn wake(self: Arc<Self>) {
+        self.0.clone().signal(Signals::ROOM);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.clone().signal(Signals::ROOM);
+    }
+}

@@ -1,0 +1,503 @@
+//! A visit: the driver's thread serves a cell for up to a quantum of messages.
+
+use super::{Body, Cell, Local, Next, count, panic_message};
+use crate::context::{Cx, Promise};
+use crate::dead_letters::DropCause;
+use crate::exit::Exit;
+use crate::mailbox::{Control, Lanes, Signals};
+use crate::parcel::Envelope;
+use crate::processor::{AfterPanic, Processor};
+use crate::queue::{Items as _, UNBOUNDED};
+use crate::sync::{MutexGuard, Relaxed};
+use crate::timers::Timers;
+use crate::{clock, current, hook};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::task::Waker;
+
+/// Between two readings of the clock, at most this many messages.
+const CLOCK_EVERY: u32 = 16;
+/// Of so many high messages in a row, one normal message follows.
+const HIGH_RUN: u32 = 16;
+
+enum Visit {
+    Done(Next),
+    End(Exit),
+}
+
+enum Step {
+    Served,
+    Nothing,
+}
+
+impl<P: Processor> Cell<P> {
+    /// Says that handlers of this processor run on this thread from now on.
+    pub(super) fn open(&self, local: &mut Local<P>) {
+        current::enter(self.id, self.driver.is_own(), &mut local.outbox);
+    }
+
+    pub(super) fn close_visit(&self, body: &mut Body<P>) {
+        let given_up = current::leave(&mut body.local.outbox);
+        let outbox = body.local.outbox.len() as u64;
+        if given_up > 0 || self.counters.outbox.load(Relaxed) != outbox {
+            count(&self.counters.outbox_drops, given_up);
+            self.counters.outbox.store(outbox, Relaxed);
+        }
+    }
+
+    pub(super) fn start(self: &Arc<Self>, body: &mut Body<P>) {
+        body.local.started = true;
+        let Some(processor) = body.processor.as_mut() else {
+            return;
+        };
+        self.open(&mut body.local);
+        let mut cx = Cx::new(self, &mut body.local, Promise::none());
+        let outcome = catch_unwind(AssertUnwindSafe(|| processor.started(&mut cx)));
+        let exit = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(fault)) => {
+                count(&self.counters.faults, 1);
+                hook::fault(&self.name, "started", &fault);
+                Some(Exit::Faulted(fault))
+            }
+            Err(payload) => {
+                let message = panic_message(&*payload);
+                count(&self.counters.panics, 1);
+                hook::panic(&self.name, "started", &message);
+                Some(Exit::Panicked(message))
+            }
+        };
+        if exit.is_none() {
+            self.settle(body);
+        }
+        self.close_visit(body);
+        if let Some(exit) = exit {
+            self.end(body, exit);
+        }
+    }
+
+    pub(super) fn serve(self: &Arc<Self>, body: &mut Body<P>, budget: u32) -> (Next, u32) {
+        if !body.local.started {
+            self.start(body);
+        }
+        let mut served = 0;
+        let next = loop {
+            if body.local.ended {
+                break Next::Idle;
+            }
+            self.open(&mut body.local);
+            // One catch for many messages: what is queued lives outside of it, and a message that panics is consumed.
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                self.serve_batch(body, budget, &mut served)
+            }));
+            match result {
+                Ok(visit) => {
+                    self.close_visit(body);
+                    match visit {
+                        Visit::Done(next) => break next,
+                        Visit::End(exit) => self.end(body, exit),
+                    }
+                }
+                Err(payload) => {
+                    served += 1;
+                    self.panicked(body, &*payload);
+                }
+            }
+        };
+        (next, served)
+    }
+
+    fn panicked(self: &Arc<Self>, body: &mut Body<P>, payload: &(dyn Any + Send)) {
+        let message = panic_message(payload);
+        count(&self.counters.panics, 1);
+        hook::panic(&self.name, (body.local.last_type)(), &message);
+        crate::context::tell_unwound(&message);
+        let after = match &mut body.processor {
+            Some(processor) => catch_unwind(AssertUnwindSafe(|| processor.on_panic(&message)))
+                .unwrap_or(AfterPanic::End),
+            None => AfterPanic::End,
+        };
+        if after == AfterPanic::GoOn {
+            // What the message sent before it panicked is delivered like any other.
+            self.settle(body);
+        }
+        self.close_visit(body);
+        if after == AfterPanic::End {
+            self.end(body, Exit::Panicked(message));
+        }
+    }
+
+    /// Serves messages until the budget is used up, nothing is left, or the processor is to end.
+    fn serve_batch(self: &Arc<Self>, body: &mut Body<P>, budget: u32, served: &mut u32) -> Visit {
+        // The last visit's end is this one's beginning, if nothing came in between.
+        let mut clock = current::clock().unwrap_or_else(clock::cycles);
+        self.counters.since.store(clock, Relaxed);
+        let mut unread = 0;
+        let visit = loop {
+            if !self.has_plain_batch(&body.local)
+                && let Some(visit) = self.refill(body)
+            {
+                break visit;
+            }
+            let Body { processor, local } = &mut *body;
+            let Some(processor) = processor else {
+                break Visit::Done(Next::Idle);
+            };
+            while *served < budget {
+                match self.step(processor, local) {
+                    Step::Served => {}
+                    Step::Nothing => break,
+                }
+                *served += 1;
+                unread += 1;
+                if unread == CLOCK_EVERY {
+                    clock = self.read_clock(clock, unread, local);
+                    unread = 0;
+                }
+                if current::is_unsettled() {
+                    self.settle_parts(processor, local);
+                }
+                if local.stop || self.mailbox.progress.attention.load(Relaxed) {
+                    break;
+                }
+            }
+            if local.stop && !local.stalled {
+                break Visit::End(Exit::Stopped);
+            }
+            if *served >= budget {
+                break Visit::Done(Next::Again);
+            }
+        };
+        if unread > 0 {
+            clock = self.read_clock(clock, unread, &body.local);
+        }
+        current::set_clock(clock);
+        self.counters.since.store(0, Relaxed);
+        visit
+    }
+
+    /// True if there are messages to serve and nothing to look for under the lock before them.
+    #[inline]
+    fn has_plain_batch(&self, local: &Local<P>) -> bool {
+        !local.batch.is_empty()
+            && local.is_plain()
+            && !self.mailbox.progress.attention.load(Relaxed)
+    }
+
+    /// Looks under the lock at what has come. `None`: there is something to serve.
+    fn refill(self: &Arc<Self>, body: &mut Body<P>) -> Option<Visit> {
+        let local = &mut body.local;
+        local.pace.look_away(self);
+        let progress = &self.mailbox.progress;
+        let mut lanes = self.mailbox.lanes.lock();
+        if progress.attention.load(Relaxed) {
+            // Cleared before the lanes are read: whoever sets it later is seen later.
+            progress.attention.store(false, Relaxed);
+        }
+        if !lanes.is_plain() || !local.is_plain() || !local.batch.is_empty() {
+            return self.refill_slowly(lanes, body);
+        }
+        // The common case: nothing but normal messages.
+        local.high = false;
+        if lanes.normal.is_empty() {
+            local.pace.found(0);
+            return Some(self.go_idle(&mut lanes, local));
+        }
+        let wake = self.take(&mut lanes, local);
+        drop(lanes);
+        local.pace.found(local.batch.len());
+        wake.into_iter().for_each(Waker::wake);
+        None
+    }
+
+    /// Takes what stands in the normal lane.
+    #[inline]
+    fn take(&self, lanes: &mut Lanes<P>, local: &mut Local<P>) -> Vec<Waker> {
+        let progress = &self.mailbox.progress.normal;
+        if self.driver.is_in_arrival_order() {
+            lanes.normal.take_one(&mut local.batch, progress)
+        } else {
+            lanes.normal.take_batch(&mut local.batch, progress)
+        }
+    }
+
+    /// Whoever pushes next schedules the cell.
+    fn go_idle(&self, lanes: &mut Lanes<P>, local: &mut Local<P>) -> Visit {
+        lanes.scheduled = false;
+        if local.batch.is_empty() {
+            local.batch.shrink();
+        }
+        lanes.normal.shrink();
+        Visit::Done(Next::Idle)
+    }
+
+    /// As [`refill`](Self::refill), with everything that can be there beside normal messages.
+    #[cold]
+    fn refill_slowly(
+        self: &Arc<Self>,
+        mut lanes: MutexGuard<'_, Lanes<P>>,
+        body: &mut Body<P>,
+    ) -> Option<Visit> {
+        let progress = &self.mailbox.progress;
+        let local = &mut body.local;
+        let signals = std::mem::take(&mut lanes.signals);
+        if !lanes.control.is_empty() {
+            local.control.append(&mut lanes.control);
+        }
+        if !lanes.ready.is_empty() {
+            local.ready.append(&mut lanes.ready);
+        }
+        if signals.has(Signals::PASS) {
+            local.pass = true;
+        }
+        local.high = lanes.high_len() > 0;
+        let open = !local.stalled || local.pass;
+        lanes.stalled = !open;
+        let mut wake = Vec::new();
+        let mut drain_lanes = false;
+        if open && local.batch.is_empty() {
+            wake = self.take(&mut lanes, local);
+        }
+        if local.draining && lanes.normal.is_empty() && lanes.high_len() == 0 && local.is_drained()
+        {
+            local.stop = true;
+        }
+        let nothing = signals.is_empty()
+            && local.control.is_empty()
+            && (!local.stop || local.stalled)
+            && (!open
+                || (local.batch.is_empty() && local.ready.is_empty() && lanes.high_len() == 0));
+        if nothing {
+            let visit = self.go_idle(&mut lanes, local);
+            drop(lanes);
+            wake.into_iter().for_each(Waker::wake);
+            return Some(visit);
+        }
+        if signals.has(Signals::DRAIN) && !local.draining {
+            local.draining = true;
+            drain_lanes = true;
+            wake.append(&mut lanes.normal.close(&progress.normal));
+            if let Some(high) = lanes.rare().high.as_mut() {
+                wake.append(&mut high.close(&progress.high));
+            }
+            if lanes.normal.is_empty() && lanes.high_len() == 0 && local.is_drained() {
+                local.stop = true;
+            }
+        }
+        drop(lanes);
+        wake.into_iter().for_each(Waker::wake);
+        if drain_lanes {
+            for lane in local.lanes.iter_mut().filter_map(|slot| slot.lane.as_mut()) {
+                lane.drain();
+            }
+        }
+        if signals.has(Signals::KILL) {
+            return Some(Visit::End(Exit::Killed));
+        }
+        if signals.has(Signals::QUIET) {
+            local.timers.clear(&self.driver);
+        }
+        if signals.has(Signals::STOP) {
+            local.stop = true;
+        }
+        if signals.has(Signals::ROOM) || local.stalled {
+            self.settle(body);
+        }
+        if body.local.stop && !body.local.stalled {
+            return Some(Visit::End(Exit::Stopped));
+        }
+        None
+    }
+
+    /// Serves one thing: control, a message or an item of a subscription, in turn.
+    #[inline]
+    fn step(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> Step {
+        if local.is_plain() && !local.high {
+            return if self.deliver_normal(processor, local) {
+                Step::Served
+            } else {
+                Step::Nothing
+            };
+        }
+        for _ in 0..3 {
+            let turn = local.turn;
+            local.turn = (local.turn + 1) % 3;
+            let served = match turn {
+                0 => self.step_control(processor, local),
+                1 => self.step_message(processor, local),
+                _ => self.step_lane(processor, local),
+            };
+            if served {
+                return Step::Served;
+            }
+        }
+        Step::Nothing
+    }
+
+    fn step_control(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> bool {
+        while let Some(control) = local.control.pop_front() {
+            match control {
+                Control::Tick { slot, generation } => {
+                    let fired = Timers::fire(self, processor, local, slot, generation);
+                    if fired {
+                        return true;
+                    }
+                }
+                Control::Resume(key) => {
+                    local.last_type = || "continuation";
+                    if crate::context::resume(self, processor, local, key) {
+                        return true;
+                    }
+                }
+                Control::Deliver(envelope) => {
+                    local.last_type = || "notice";
+                    envelope.deliver(processor, &mut Cx::new(self, local, Promise::none()));
+                    return true;
+                }
+                Control::Do(f) => {
+                    f(processor, &mut Cx::new(self, local, Promise::none()));
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn step_message(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> bool {
+        if local.stalled && !std::mem::take(&mut local.pass) {
+            return false;
+        }
+        let had_pass = local.stalled;
+        let served = if local.high_run >= HIGH_RUN {
+            local.high_run = 0;
+            self.deliver_normal(processor, local) || self.deliver_high(processor, local)
+        } else {
+            self.deliver_high(processor, local) || self.deliver_normal(processor, local)
+        };
+        if !served {
+            // The pass is for one message; it is kept until there is one.
+            local.pass = had_pass;
+        }
+        served
+    }
+
+    fn step_lane(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> bool {
+        if local.stalled && !local.pass {
+            return false;
+        }
+        // Each ready lane is asked at most once; one that served goes to the back.
+        for _ in 0..local.ready.len() {
+            let Some(id) = local.ready.pop_front() else {
+                return false;
+            };
+            let Some(mut lane) = local.take_lane(id) else {
+                continue;
+            };
+            local.last_type = lane.item_type();
+            // A callback that panics must not take its subscription along.
+            let served = catch_unwind(AssertUnwindSafe(|| {
+                lane.serve(processor, &mut Cx::new(self, local, Promise::none()))
+            }));
+            local.put_lane(id, lane);
+            if !matches!(served, Ok(false)) {
+                local.messages += 1;
+                local.pass = false;
+                local.ready.push_back(id);
+            }
+            match served {
+                Ok(false) => {}
+                Ok(true) => return true,
+                Err(payload) => resume_unwind(payload),
+            }
+        }
+        false
+    }
+
+    /// Handles the next normal message, if there is one.
+    #[inline]
+    fn deliver_normal(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> bool {
+        let Some(front) = local.batch.take_front() else {
+            return false;
+        };
+        let progress = &self.mailbox.progress.normal;
+        let rest = local.batch.len();
+        if rest != progress.rest() {
+            if self.mailbox.capacity == UNBOUNDED {
+                progress.step_unwatched(rest);
+            } else if progress.step(rest) {
+                let wake = self.mailbox.lanes.lock().normal.hand_out(progress);
+                wake.into_iter().for_each(Waker::wake);
+            }
+        }
+        self.count_message(local, front.message_type());
+        // SAFETY: the batch belongs to this cell's `local`, which only this visit touches (the table in `cell/mod.rs`), and
+        // since `take_front` it was only asked for its length.
+        unsafe { front.deliver(processor, &mut Cx::new(self, local, Promise::none())) };
+        true
+    }
+
+    /// Handles the next high message, if there is one.
+    fn deliver_high(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> bool {
+        if !local.high {
+            local.high_run = 0;
+            return false;
+        }
+        let envelope = self.next_high();
+        local.high = envelope.is_some();
+        local.high_run = if local.high { local.high_run + 1 } else { 0 };
+        let Some(envelope) = envelope else {
+            return false;
+        };
+        self.count_message(local, envelope.message_type_of());
+        envelope.deliver(processor, &mut Cx::new(self, local, Promise::none()));
+        true
+    }
+
+    fn next_high(&self) -> Option<Envelope<P>> {
+        let (envelope, wake) = {
+            let mut lanes = self.mailbox.lanes.lock();
+            let high = lanes.rare.as_mut()?.high.as_mut()?;
+            high.pop(&self.mailbox.progress.high)
+        };
+        wake.into_iter().for_each(Waker::wake);
+        envelope
+    }
+
+    /// Counts before the handler runs, so that a message that panics is counted too.
+    #[inline]
+    fn count_message(&self, local: &mut Local<P>, message_type: fn() -> &'static str) {
+        local.last_type = message_type;
+        local.messages += 1;
+        count(&self.counters.handled, 1);
+    }
+
+    /// A call that was given up while it was queued: it counts as dropped, not as handled.
+    pub(crate) fn uncount_cancelled(&self) {
+        self.counters
+            .handled
+            .store(self.counters.handled.load(Relaxed) - 1, Relaxed);
+        self.mailbox.lanes.lock().drops(DropCause::Cancelled, 1);
+    }
+
+    pub(crate) fn count_fault(&self) {
+        count(&self.counters.faults, 1);
+    }
+
+    /// Books the time since `before`, which `messages` messages took, and returns the time now.
+    fn read_clock(&self, before: u64, messages: u32, local: &Local<P>) -> u64 {
+        let now = clock::cycles();
+        let took = now.saturating_sub(before);
+        count(&self.counters.busy, took);
+        // Of several short ones only the sum is known: their mean says what one took.
+        let each = took / u64::from(messages.max(1));
+        if each > self.counters.longest.load(Relaxed) {
+            self.counters.longest.store(each, Relaxed);
+        }
+        if took > clock::long_handler() && !self.driver.world().is_simulated() {
+            hook::long_handler(&self.name, (local.last_type)(), clock::nanos(took));
+        }
+        self.counters.since.store(now, Relaxed);
+        now
+    }
+}
