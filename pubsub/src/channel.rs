@@ -4,7 +4,7 @@
 //! Capacity therefore bounds what is queued and held together. Policies that evict take the oldest out of the channel
 //! themselves; what is held cannot be evicted.
 
-use crate::delivery::{Closed, Pushed, Settings, Subscriber};
+use crate::delivery::{Closed, Evicted, Pushed, Settings, Subscriber};
 use crate::graph::Graph;
 use crate::id::{SubscriptionId, TopicId};
 use crate::leases::InFlight;
@@ -100,8 +100,9 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
         self.settings.when_full
     }
 
-    fn wants(&self, value: &T) -> bool {
-        self.settings.filter.as_ref().is_none_or(|f| f(value))
+    fn wants(&self, body: &Arc<dyn Body<T>>) -> bool {
+        let filter = self.settings.filter.as_ref();
+        filter.is_none_or(|filter| filter(body.value()))
     }
 
     fn has_filter(&self) -> bool {
@@ -132,7 +133,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
         body: &Arc<dyn Body<T>>,
         reserved: bool,
         in_flight: Option<&Arc<InFlight>>,
-        evicted: &mut Vec<Item<T>>,
+        evicted: &mut Evicted<T>,
     ) -> Pushed {
         let mut evicts = false;
         let mut place = None;
@@ -151,7 +152,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
                 (Some(mut oldest), _) => {
                     // Its place becomes the new one's.
                     place = oldest.take_held();
-                    evicted.push(oldest.to_item());
+                    evicted.items.push(oldest.to_item());
                     state.drops.add(DropCause::Evicted, 1);
                     state.sent -= 1;
                     state.lost += 1;

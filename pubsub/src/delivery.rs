@@ -9,6 +9,7 @@
 use crate::error::RecvError;
 use crate::id::{SubscriptionId, TopicId};
 use crate::leases::InFlight;
+use crate::msg::Msg;
 use crate::sample::{Body, Gap, Held, Item, Receipt, Sample};
 use crate::snapshot::SubscriptionSnapshot;
 use crate::topic;
@@ -57,7 +58,7 @@ pub(crate) trait Subscriber<T: ?Sized>: Send + Sync {
     fn id(&self) -> SubscriptionId;
     fn when_full(&self) -> WhenFull;
     /// True if its filter lets the value pass.
-    fn wants(&self, value: &T) -> bool;
+    fn wants(&self, body: &Arc<dyn Body<T>>) -> bool;
     fn try_reserve(&self) -> Reserve;
     fn poll_reserve(&self, ticket: &mut Ticket, waker: &Waker) -> Reserve;
     fn resign(&self, ticket: &mut Ticket);
@@ -69,7 +70,7 @@ pub(crate) trait Subscriber<T: ?Sized>: Send + Sync {
         body: &Arc<dyn Body<T>>,
         reserved: bool,
         in_flight: Option<&Arc<InFlight>>,
-        evicted: &mut Vec<Item<T>>,
+        evicted: &mut Evicted<T>,
     ) -> Pushed;
     /// Notes that a sample was dropped. No lock is held.
     fn dead_letter(&self, cause: DropCause);
@@ -83,6 +84,23 @@ pub(crate) trait Subscriber<T: ?Sized>: Send + Sync {
     /// No more comes; what is queued can still be taken.
     fn close(&self, cause: Closed);
     fn snapshot(&self) -> SubscriptionSnapshot;
+}
+
+/// Items that had to make room, to be dropped when no lock is held.
+pub(crate) struct Evicted<T: ?Sized + 'static> {
+    /// Of queues of the topic's own type.
+    pub(crate) items: Vec<Item<T>>,
+    /// Of queues of dynamic messages.
+    pub(crate) msgs: Vec<Item<Msg>>,
+}
+
+impl<T: ?Sized> Default for Evicted<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            msgs: Vec::new(),
+        }
+    }
 }
 
 /// Notes that a sample was dropped. No lock is held.
@@ -103,12 +121,12 @@ pub(crate) fn dead_letter<T: ?Sized>(
 }
 
 /// A subscription that joins: it gets history first.
-pub(crate) struct Late<T: ?Sized> {
+pub(crate) struct Late<T: ?Sized + 'static> {
     pub(crate) subscriber: Arc<dyn Subscriber<T>>,
     pub(crate) capacity: usize,
 }
 
-impl<T: ?Sized + Send + Sync> Late<T> {
+impl<T: ?Sized + Send + Sync + 'static> Late<T> {
     /// Queues old values: as many of the last as there are places. Called before publishers see the subscription.
     pub(crate) fn push_history<'a>(
         &self,
@@ -118,10 +136,10 @@ impl<T: ?Sized + Send + Sync> Late<T> {
     {
         let wanted: Vec<_> = bodies
             .rev()
-            .filter(|body| self.subscriber.wants(body.value()))
+            .filter(|body| self.subscriber.wants(body))
             .take(self.capacity)
             .collect();
-        let mut evicted = Vec::new();
+        let mut evicted = Evicted::default();
         for body in wanted.into_iter().rev() {
             if let Pushed::Queued { ring: true, .. } =
                 self.subscriber.push(body, false, None, &mut evicted)
@@ -225,6 +243,10 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
 
     pub(crate) fn id_of(&self) -> SubscriptionId {
         self.id
+    }
+
+    pub(crate) fn lets_pass(&self, value: &T) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter(value))
     }
 
     pub(crate) fn is_paused(&self) -> bool {
@@ -452,8 +474,8 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
         self.when_full
     }
 
-    fn wants(&self, value: &T) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter(value))
+    fn wants(&self, body: &Arc<dyn Body<T>>) -> bool {
+        self.lets_pass(body.value())
     }
 
     fn try_reserve(&self) -> Reserve {
@@ -480,7 +502,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
         body: &Arc<dyn Body<T>>,
         reserved: bool,
         in_flight: Option<&Arc<InFlight>>,
-        evicted: &mut Vec<Item<T>>,
+        evicted: &mut Evicted<T>,
     ) -> Pushed {
         let mut state = self.state.lock();
         if state.closed.is_some() {
@@ -505,7 +527,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
                 Admit::Room => state.queue.insert(item),
                 Admit::Evicted(oldest) => {
                     state.drops.add(DropCause::Evicted, 1);
-                    evicted.push(oldest);
+                    evicted.items.push(oldest);
                     evicts = true;
                     state.queue.insert(item);
                 }

@@ -11,11 +11,11 @@
 //! The quick path does both under the topic's lock, without waiting; it gives up everything if one subscription is full.
 //! A late subscriber joins under the same lock, so it gets a value either from history or live, never both or neither.
 
-use crate::delivery::{Closed, Pushed, Subscriber};
+use crate::delivery::{Closed, Evicted, Pushed, Subscriber};
 use crate::id::SubscriptionId;
 use crate::leases::InFlight;
 use crate::publisher::PublisherCore;
-use crate::sample::{Body, Item};
+use crate::sample::Body;
 use crate::topic_core::{Subscribers, TopicState};
 use mproc_runtime::queue::{Reserve, Ticket};
 use mproc_runtime::{DropCause, ProcessorId, WhenFull};
@@ -82,7 +82,7 @@ pub(crate) fn try_fan_out<T: ?Sized + Send + Sync + 'static>(
             drop(state);
             passes = Indices::default();
             for (i, subscriber) in subscribers.iter().enumerate() {
-                if subscriber.wants(body.value()) {
+                if subscriber.wants(body) {
                     passes.add(i);
                 }
             }
@@ -168,8 +168,7 @@ impl Indices {
 
 /// What a commit leaves to be done without the lock, because it runs the user's code or takes long.
 pub(crate) struct After<T: ?Sized + 'static> {
-    /// Samples that had to make room.
-    pub(crate) evicted: Vec<Item<T>>,
+    evicted: Evicted<T>,
     /// By index of the subscriber.
     dropped: Vec<(usize, DropCause)>,
     disconnected: Vec<usize>,
@@ -191,7 +190,7 @@ fn commit<T: ?Sized + Send + Sync + 'static>(
     body.header().sequence.store(sequence, Ordering::Relaxed);
     let mut delivered = Delivered::default();
     let mut after = After {
-        evicted: Vec::new(),
+        evicted: Evicted::default(),
         dropped: Vec::new(),
         disconnected: Vec::new(),
         ring: Indices::default(),
@@ -297,7 +296,7 @@ impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
             };
             // The filter is the user's code: not under the lock.
             drop(state);
-            if !subscriber.wants(self.body.value()) {
+            if !subscriber.wants(&self.body) {
                 self.considered.push((subscriber, Place::Unwanted));
             } else if subscriber.when_full() == WhenFull::Wait {
                 self.waiting = Some((subscriber, Ticket::default()));

@@ -43,19 +43,20 @@ struct Wiring {
     patterns: Vec<PatternSubscription>,
 }
 
-/// Attaches a subscription to a topic; false if the topic has another type.
-type Attach = Box<dyn Fn(&Arc<dyn AnyTopic>) -> bool + Send + Sync>;
+/// Adds a subscription to a topic, and returns its [`Late`]; `None` if the topic is of no type for it.
+type Attach = Box<dyn Fn(&Arc<dyn AnyTopic>) -> Option<Box<dyn Any + Send + Sync>> + Send + Sync>;
 
-/// A subscription by pattern: attached to every topic that matches, now and later.
+/// A subscription that is attached to every topic that matches, now and later.
 struct PatternSubscription {
     id: SubscriptionId,
-    pattern: Matches,
+    matches: Matches,
     attach: Attach,
 }
 
 /// What a subscription to several topics matches.
 pub(crate) enum Matches {
     Names(Pattern),
+    Id(TopicId),
     Mid(u32),
 }
 
@@ -63,6 +64,7 @@ impl Matches {
     fn matches(&self, topic: &dyn AnyTopic) -> bool {
         match self {
             Self::Names(pattern) => !topic.name().is_empty() && pattern.matches(topic.name()),
+            Self::Id(id) => topic.id() == *id,
             Self::Mid(mid) => !topic.id().is_named() && topic.id().mid() == *mid,
         }
     }
@@ -84,15 +86,20 @@ impl Graph {
         &self,
         topic: &Topic<T>,
     ) -> Result<Arc<TopicCore<T>>, Error> {
-        let mut wiring = self.wiring.lock();
-        self.declare_in(&mut wiring, topic)
+        let (core, joined) = {
+            let mut wiring = self.wiring.lock();
+            self.declare_in(&mut wiring, topic)?
+        };
+        self.tell_joined(&*core, joined);
+        Ok(core)
     }
 
+    /// Also returns how many subscriptions have joined the topic, because they wait for any that match.
     fn declare_in<T: ?Sized + Send + Sync + 'static>(
         &self,
         wiring: &mut Wiring,
         topic: &Topic<T>,
-    ) -> Result<Arc<TopicCore<T>>, Error> {
+    ) -> Result<(Arc<TopicCore<T>>, usize), Error> {
         let label = topic.label();
         let conflict = |what: String| {
             let text = format!("cannot declare topic {label:?}: {what}");
@@ -120,7 +127,7 @@ impl Graph {
                     topic.codec()
                 )));
             }
-            return Ok(core);
+            return Ok((core, 0));
         }
         if !topic.name().is_empty() {
             Name::new(topic.name()).map_err(|error| {
@@ -149,14 +156,15 @@ impl Graph {
         let core = TopicCore::new(topic, self.gate.clone());
         let any: Arc<dyn AnyTopic> = core.clone();
         wiring.topics.insert(topic.id(), any.clone());
+        let mut joined = 0;
         for subscription in &wiring.patterns {
-            if subscription.pattern.matches(&*any) {
-                // One of another type cannot be attached: such a topic is simply not what the pattern asked for.
-                let _attached = (subscription.attach)(&any);
+            // One of another type is not added: such a topic is simply not what the pattern asked for.
+            if subscription.matches.matches(&*any) && (subscription.attach)(&any).is_some() {
+                joined += 1;
             }
         }
         wiring.relink(topic.id(), None);
-        Ok(core)
+        Ok((core, joined))
     }
 
     /// A publisher of `topic`.
@@ -264,7 +272,7 @@ impl Graph {
     ) -> Result<Subscription<T>, Error> {
         let pattern = Pattern::new(pattern)?;
         let delivery = options.delivery(runtime, "", TopicId::from_name(&pattern.to_string()))?;
-        self.attach_matching(Matches::Names(pattern), &delivery)?;
+        self.attach_matching(pattern, &delivery)?;
         Ok(Subscription::new(self, runtime, delivery))
     }
 
@@ -275,77 +283,91 @@ impl Graph {
         subscriber: Arc<dyn Subscriber<T>>,
         capacity: usize,
     ) -> Result<(), Error> {
-        let core = {
+        let (core, joined) = {
             let mut wiring = self.wiring.lock();
-            let core = self.declare_in(&mut wiring, topic)?;
-            core.add_own(subscriber.clone());
+            let (core, joined) = self.declare_in(&mut wiring, topic)?;
             let late = Late {
                 subscriber,
                 capacity,
             };
+            core.add_own(&late);
             wiring.relink(topic.id(), Some(&late));
-            core
+            (core, joined)
         };
-        self.tell(Event::SubscriberMatched {
-            topic: topic.label(),
-            subscribers: core.subscriber_count(),
-        });
+        self.tell_joined(&*core, joined + 1);
         Ok(())
     }
 
+    /// Attaches a queue to every topic of its type that `pattern` names, now and later.
     pub(crate) fn attach_matching<T: ?Sized + Send + Sync + 'static>(
         &self,
-        pattern: Matches,
+        pattern: Pattern,
         delivery: &Arc<Delivery<T>>,
     ) -> Result<(), Error> {
-        let mut wiring = self.wiring.lock();
-        let matching: Vec<_> = wiring
-            .topics
-            .values()
-            .filter(|topic| pattern.matches(&***topic))
-            .cloned()
-            .collect();
-        for topic in &matching {
-            if topic.clone().as_any().downcast::<TopicCore<T>>().is_err() {
+        let subscriber = delivery.clone();
+        let attach: Attach = Box::new(move |topic| {
+            let core = topic.clone().as_any().downcast::<TopicCore<T>>().ok()?;
+            let late = Late::<T> {
+                subscriber: subscriber.clone(),
+                capacity: subscriber.capacity(),
+            };
+            core.add_own(&late);
+            Some(Box::new(late))
+        });
+        let cannot = format!("cannot subscribe to {pattern:?}");
+        self.attach_where(Matches::Names(pattern), delivery.id_of(), attach)
+            .map_err(|other| {
                 let text = format!(
-                    "cannot subscribe to {}: topic {:?} has type {}, not {}",
-                    match &pattern {
-                        Matches::Names(pattern) => format!("{pattern:?}"),
-                        Matches::Mid(mid) => format!("mid {mid}"),
-                    },
-                    topic.label(),
-                    topic.type_name(),
+                    "{cannot}: topic {:?} has type {}, not {}",
+                    other.label(),
+                    other.type_name(),
                     std::any::type_name::<T>()
                 );
-                return Err(Error::new(ErrorKind::TypeConflict, text));
-            }
-        }
-        let subscriber = delivery.clone();
-        let attach = move |topic: &Arc<dyn AnyTopic>| match topic
-            .clone()
-            .as_any()
-            .downcast::<TopicCore<T>>()
+                Error::new(ErrorKind::TypeConflict, text)
+            })
+    }
+
+    /// Attaches a queue of dynamic messages to every topic that matches, of whatever type, now and later.
+    pub(crate) fn attach_msgs(&self, matches: Matches, delivery: &Arc<Delivery<Msg>>) {
+        let queue = delivery.clone();
+        let attach: Attach = Box::new(move |topic| Some(topic.add_msgs(&queue)));
+        let attached = self.attach_where(matches, delivery.id_of(), attach);
+        assert!(attached.is_ok(), "every type can be carried in a message");
+    }
+
+    /// The error is a topic that matches and cannot be attached to; then nothing has happened.
+    fn attach_where(
+        &self,
+        matches: Matches,
+        id: SubscriptionId,
+        attach: Attach,
+    ) -> Result<(), Arc<dyn AnyTopic>> {
+        let mut matching = Vec::new();
         {
-            Ok(core) => {
-                core.add_own(subscriber.clone());
-                true
+            let mut wiring = self.wiring.lock();
+            let topics = wiring.topics.values();
+            for topic in topics.filter(|topic| matches.matches(&***topic)) {
+                match attach(topic) {
+                    Some(late) => matching.push((topic.clone(), late)),
+                    None => {
+                        for (topic, _) in matching {
+                            topic.remove_own(id);
+                        }
+                        return Err(topic.clone());
+                    }
+                }
             }
-            Err(_) => false,
-        };
-        for topic in &matching {
-            attach(topic);
+            wiring.patterns.push(PatternSubscription {
+                id,
+                matches,
+                attach,
+            });
+            for (topic, late) in &matching {
+                wiring.relink(topic.id(), Some(&**late));
+            }
         }
-        wiring.patterns.push(PatternSubscription {
-            id: delivery.id_of(),
-            pattern,
-            attach: Box::new(attach),
-        });
-        let late = Late::<T> {
-            subscriber: delivery.clone(),
-            capacity: delivery.capacity(),
-        };
-        for topic in matching {
-            wiring.relink(topic.id(), Some(&late));
+        for (topic, _) in matching {
+            self.tell_joined(&*topic, 1);
         }
         Ok(())
     }
@@ -467,6 +489,17 @@ impl Graph {
         {
             // Events never hold anybody back.
             let _nobody_waits = publisher.try_publish(event);
+        }
+    }
+
+    /// So many subscriptions have joined a topic.
+    fn tell_joined(&self, topic: &dyn AnyTopic, joined: usize) {
+        let subscribers = topic.subscriber_count();
+        for later in (0..joined).rev() {
+            self.tell(Event::SubscriberMatched {
+                topic: topic.label(),
+                subscribers: subscribers.saturating_sub(later),
+            });
         }
     }
 

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod carried;
 mod channel;
 mod codec;
 mod delivery;

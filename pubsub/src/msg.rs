@@ -2,6 +2,7 @@
 
 use crate::graph::Graph;
 use crate::id::TopicId;
+use crate::sample::Sample;
 use crate::topic::Topic;
 use mproc_runtime::{Address, Error, ErrorKind, Handle, ProcessorId, Recipient, Runtime};
 use parking_lot::Mutex;
@@ -43,7 +44,8 @@ pub enum Data {
     Empty,
     /// Bytes.
     Bytes(Arc<[u8]>),
-    /// Any value, shared: a sample too, whose lease it then holds.
+    /// Any value, shared. A [`Sample`] too, whose lease it then holds: so values of typed topics come to those who
+    /// subscribe to dynamic messages.
     Shared(Arc<dyn Any + Send + Sync>),
 }
 
@@ -61,8 +63,20 @@ impl Data {
         }
     }
 
-    /// The shared value, if it is a `T`.
+    /// The shared value, if it is a `T` or a sample of one.
     pub fn downcast_ref<T: 'static>(&self) -> Option<&T> {
+        match self {
+            Self::Shared(value) => match value.downcast_ref() {
+                Some(value) => Some(value),
+                None => self.sample().map(|sample| &**sample),
+            },
+            _ => None,
+        }
+    }
+
+    /// The shared value, if it is a sample of a `T`: for its publisher, sequence, parts and bytes, for values without a
+    /// size (slices), and to keep it without its message.
+    pub fn sample<T: ?Sized + 'static>(&self) -> Option<&Sample<T>> {
         match self {
             Self::Shared(value) => value.downcast_ref(),
             _ => None,
@@ -83,7 +97,8 @@ impl fmt::Debug for Data {
 /// A message whose receiver, kind and data are decided at run time.
 ///
 /// With a `dst` it goes to that processor, which handles it by `impl Handle<Msg>`. Without one it is published on the
-/// topic (`mid`, `cmd`).
+/// topic (`mid`, `cmd`). Values of a typed topic (`mid`, `cmd`) come as messages too, to those who subscribe by
+/// [`subscribe_msgs`](crate::Topics::subscribe_msgs) or [`subscribe_mid`](crate::Topics::subscribe_mid).
 ///
 /// # Examples
 ///
@@ -192,7 +207,8 @@ pub fn accept_msgs<P: Handle<Msg>>(runtime: &Runtime, address: &Address<P>) -> P
 ///
 /// # Errors
 ///
-/// [`ErrorKind::NotFound`] if no processor with that id takes dynamic messages; else as
+/// [`ErrorKind::NotFound`] if no processor with that id takes dynamic messages; [`ErrorKind::TypeConflict`] if its topic
+/// has values of another type (a topic has one type: they come as messages, but messages do not become values); else as
 /// [`Address::send`] and [`Publisher::publish`](crate::Publisher::publish).
 pub fn send_msg(runtime: &Runtime, msg: Msg) -> Result<(), Error> {
     let Some(dst) = msg.dst else {

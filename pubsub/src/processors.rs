@@ -67,10 +67,45 @@ pub trait Topics<P: Processor> {
         pattern: &str,
     ) -> Subscribing<'_, P, T>;
 
-    /// Subscribes the processor to the dynamic messages of (`mid`, `cmd`).
+    /// Subscribes the processor to what is published on the topic (`mid`, `cmd`), as dynamic messages.
+    ///
+    /// The topic may be declared later, with any type. What [`send_msg`](crate::send_msg) publishes arrives as it was
+    /// sent. A value of a topic of another type arrives as a [`Msg`] of the topic's `mid` and `cmd` from nobody, and its
+    /// [`data`](Msg::data) is a [`Sample`] of the value, shared and not copied. The sample is leased until the handler
+    /// returns, or until the last duplicate of a message that it keeps is dropped. The capacity, the policy and the rest
+    /// are the subscription's, whatever the number of topics and types.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mproc_pubsub::{Graph, Msg, Sample, Topic, TopicId, Topics};
+    /// use mproc_runtime::{Cx, Outcome, Processor, Runtime};
+    ///
+    /// const ALARM: Topic<String> = Topic::with_id(TopicId::new(7, 1));
+    ///
+    /// struct Logger;
+    /// impl Processor for Logger {
+    ///     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+    ///         cx.subscribe_mid(7).call(|_, msg: Sample<Msg>, _| {
+    ///             let text = msg.data.downcast_ref::<String>();
+    ///             assert_eq!((msg.cmd, text.map(String::as_str)), (1, Some("too hot")));
+    ///             Ok(())
+    ///         })?;
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let node = Runtime::simulated(1);
+    /// node.spawn_thread("logger", Logger)?;
+    /// node.settle();
+    /// let alarms = Graph::of(&node).publisher(&node, &ALARM)?;
+    /// assert_eq!(alarms.publish("too hot".into())?.count, 1);
+    /// node.settle();
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
     fn subscribe_msgs(&mut self, id: TopicId) -> Subscribing<'_, P, Msg>;
 
-    /// Subscribes the processor to the dynamic messages of every command of `mid`, now and later.
+    /// As [`subscribe_msgs`](Self::subscribe_msgs), to every command of `mid`, through one queue.
     fn subscribe_mid(&mut self, mid: u32) -> Subscribing<'_, P, Msg>;
 }
 
@@ -124,22 +159,23 @@ impl<P: Processor, R: 'static> Topics<P> for Cx<'_, P, R> {
         &mut self,
         topic: &Topic<T>,
     ) -> Subscribing<'_, P, T> {
-        Subscribing::new(self, To::Topic(*topic))
+        Subscribing::new(self, Ok(To::topic(*topic)))
     }
 
     fn subscribe_matching<T: ?Sized + Send + Sync + 'static>(
         &mut self,
         pattern: &str,
     ) -> Subscribing<'_, P, T> {
-        Subscribing::new(self, To::Pattern(pattern.to_owned()))
+        Subscribing::new(self, Pattern::new(pattern).map(To::pattern))
     }
 
     fn subscribe_msgs(&mut self, id: TopicId) -> Subscribing<'_, P, Msg> {
-        Subscribing::new(self, To::Topic(Topic::local_with_id(id)))
+        Subscribing::new(self, Ok(To::msgs(id, Matches::Id(id))))
     }
 
     fn subscribe_mid(&mut self, mid: u32) -> Subscribing<'_, P, Msg> {
-        Subscribing::new(self, To::Mid(mid))
+        let all = To::msgs(TopicId::new(mid, 0), Matches::Mid(mid));
+        Subscribing::new(self, Ok(all))
     }
 }
 
@@ -152,10 +188,47 @@ impl Publishers {
     }
 }
 
-enum To<T: ?Sized + 'static> {
-    Topic(Topic<T>),
-    Pattern(String),
-    Mid(u32),
+/// What a subscription is to.
+struct To<T: ?Sized + Send + Sync + 'static> {
+    /// For people.
+    name: &'static str,
+    id: TopicId,
+    attach: Box<Attach<T>>,
+}
+
+type Attach<T> = dyn FnOnce(&Graph, &Arc<Delivery<T>>) -> Result<(), Error>;
+
+impl<T: ?Sized + Send + Sync + 'static> To<T> {
+    fn topic(topic: Topic<T>) -> Self {
+        Self {
+            name: topic.name(),
+            id: topic.id(),
+            attach: Box::new(move |graph, queue| {
+                graph.attach(&topic, queue.clone(), queue.capacity())
+            }),
+        }
+    }
+
+    fn pattern(pattern: Pattern) -> Self {
+        Self {
+            name: "",
+            id: TopicId::from_name(&pattern.to_string()),
+            attach: Box::new(move |graph, queue| graph.attach_matching(pattern, queue)),
+        }
+    }
+}
+
+impl To<Msg> {
+    fn msgs(id: TopicId, matches: Matches) -> Self {
+        Self {
+            name: "",
+            id,
+            attach: Box::new(move |graph, queue| {
+                graph.attach_msgs(matches, queue);
+                Ok(())
+            }),
+        }
+    }
 }
 
 /// What a processor's context can do for a subscription, whatever reply its handler owes.
@@ -194,15 +267,15 @@ impl<P: Processor, R: 'static> Host<P> for Cx<'_, P, R> {
 
 /// A subscription of a processor that is being made.
 #[must_use = "say what becomes of the samples: samples(), map() or call()"]
-pub struct Subscribing<'a, P: Processor, T: ?Sized + 'static> {
+pub struct Subscribing<'a, P: Processor, T: ?Sized + Send + Sync + 'static> {
     host: &'a mut dyn Host<P>,
-    to: To<T>,
+    to: Result<To<T>, Error>,
     options: SubscriptionOptions<T>,
     silence: Option<(Duration, SilenceCall<P>)>,
 }
 
 impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> {
-    fn new<R: 'static>(cx: &'a mut Cx<'_, P, R>, to: To<T>) -> Self {
+    fn new<R: 'static>(cx: &'a mut Cx<'_, P, R>, to: Result<To<T>, Error>) -> Self {
         Self {
             host: cx,
             to,
@@ -299,17 +372,8 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
     ) -> Result<Control, Error> {
         let runtime = self.host.runtime();
         let graph = Graph::of(&runtime);
-        let (name, id) = match &self.to {
-            To::Topic(topic) => (topic.name(), topic.id()),
-            To::Pattern(pattern) => ("", TopicId::from_name(pattern)),
-            To::Mid(mid) => ("", TopicId::new(*mid, 0)),
-        };
-        let pattern = match &self.to {
-            To::Pattern(pattern) => Some(Matches::Names(Pattern::new(pattern)?)),
-            To::Mid(mid) => Some(Matches::Mid(*mid)),
-            To::Topic(_) => None,
-        };
-        let delivery = self.options.delivery(&runtime, name, id)?;
+        let to = self.to?;
+        let delivery = self.options.delivery(&runtime, to.name, to.id)?;
         let hanging = Arc::new(Hanging {
             delivery: delivery.clone(),
             graph: Arc::downgrade(&graph),
@@ -326,12 +390,7 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
             delivery.set_bell(bell);
             Box::new(lane)
         }));
-        let attached = match (&self.to, pattern) {
-            (To::Topic(topic), _) => graph.attach(topic, delivery.clone(), delivery.capacity()),
-            (_, Some(pattern)) => graph.attach_matching(pattern, &delivery),
-            (_, None) => Ok(()),
-        };
-        if let Err(error) = attached {
+        if let Err(error) = (to.attach)(&graph, &delivery) {
             self.host.remove_lane(id);
             return Err(error);
         }
@@ -384,7 +443,7 @@ impl Silence {
     }
 }
 
-impl<P: Processor, T: ?Sized> fmt::Debug for Subscribing<'_, P, T> {
+impl<P: Processor, T: ?Sized + Send + Sync> fmt::Debug for Subscribing<'_, P, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Subscribing({:?})", self.options)
     }

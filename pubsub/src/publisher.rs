@@ -583,7 +583,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
 fn take_back<T: ?Sized + Send + Sync>(body: Arc<dyn Body<T>>) -> Box<T> {
     match body.into_box() {
         Ok(value) => value,
-        Err(_) => unreachable!("a publish that failed has given its body to nobody"),
+        Err(_) => panic!("a filter has kept a value whose publish then failed"),
     }
 }
 

@@ -7,7 +7,9 @@
 use crate::codec::{Codec, CodecError};
 use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::{InFlight, Outstanding};
+use crate::msg::Msg;
 use crate::topic;
+use std::any::TypeId;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +38,10 @@ pub(crate) trait Body<T: ?Sized>: Send + Sync {
     fn encoded(&self) -> Result<&[u8], CodecError>;
     /// The value, if nobody else has this body.
     fn into_box(self: Arc<Self>) -> Result<Box<T>, Arc<dyn Body<T>>>;
+    /// Called when a sample is made of a body that was taken from a queue. One that carries a sample of another type
+    /// makes it now, and that one takes the leases over.
+    fn unpack(&self, _number: u64, _in_flight: &mut Option<Arc<InFlight>>, _receipt: &mut Receipt) {
+    }
     /// The body that history keeps: of the same value, and not counted as out.
     fn to_history(&self) -> Option<Arc<dyn Body<T>>> {
         None
@@ -221,7 +227,12 @@ pub(crate) struct Receipt {
 }
 
 impl<T: ?Sized> Sample<T> {
-    pub(crate) fn new(item: Item<T>, receipt: Receipt) -> Self {
+    pub(crate) fn new(mut item: Item<T>, mut receipt: Receipt) -> Self {
+        // Nothing else carries a sample: for other types this line is gone when compiled.
+        if TypeId::of::<T>() == TypeId::of::<Msg>() {
+            let in_flight = &mut item.in_flight;
+            item.body.unpack(item.number, in_flight, &mut receipt);
+        }
         if let Some(held) = &receipt.held {
             held.keep();
         }

@@ -61,6 +61,9 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
 
     /// Lets only those values pass for which `filter` is true. It runs on the publisher's thread before queueing, and must
     /// not publish.
+    ///
+    /// A filter of dynamic messages must not keep one that carries a sample: its publisher may still get the value back.
+    /// Such a sample does not know its number and gap yet.
     pub fn filter(mut self, filter: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
         self.filter = Some(Box::new(filter));
         self

@@ -1,9 +1,11 @@
 //! What a node knows of one topic: who subscribes, what is kept for late subscribers.
 
+use crate::carried::Carrier;
 use crate::codec::Codec;
-use crate::delivery::{Closed, Late, Subscriber};
+use crate::delivery::{Closed, Delivery, Late, Subscriber};
 use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::Gate;
+use crate::msg::Msg;
 use crate::publisher::PublisherStatus;
 use crate::sample::Body;
 use crate::snapshot::TopicSnapshot;
@@ -63,9 +65,9 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
     }
 
     /// Adds a subscription to this very topic. It gets nothing before the next [`AnyTopic::relink`].
-    pub(crate) fn add_own(&self, subscriber: Arc<dyn Subscriber<T>>) {
+    pub(crate) fn add_own(&self, late: &Late<T>) {
         let mut state = self.state.lock();
-        state.own.push(subscriber);
+        state.own.push(late.subscriber.clone());
         state.own.sort_by_key(|s| s.id());
     }
 
@@ -159,6 +161,8 @@ pub(crate) trait AnyTopic: Send + Sync {
     fn label(&self) -> String;
     fn type_name(&self) -> &'static str;
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+    /// Adds a subscription to dynamic messages. Returns the [`Late`] for the next [`relink`](Self::relink).
+    fn add_msgs(&self, queue: &Arc<Delivery<Msg>>) -> Box<dyn Any + Send + Sync>;
     /// Removes a subscription of this very topic. True if it had it.
     fn remove_own(&self, id: SubscriptionId) -> bool;
     /// Makes its list anew from the topics that it reaches, itself first; those of other types are left out.
@@ -189,6 +193,28 @@ impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
+    }
+
+    fn add_msgs(&self, queue: &Arc<Delivery<Msg>>) -> Box<dyn Any + Send + Sync> {
+        let capacity = queue.capacity();
+        let me: &dyn Any = self;
+        // A topic of messages queues them as they are.
+        if let Some(of_msgs) = me.downcast_ref::<TopicCore<Msg>>() {
+            let subscriber = queue.clone();
+            let late = Late {
+                subscriber,
+                capacity,
+            };
+            of_msgs.add_own(&late);
+            return Box::new(late);
+        }
+        let subscriber = Arc::new(Carrier(queue.clone()));
+        let late = Late::<T> {
+            subscriber,
+            capacity,
+        };
+        self.add_own(&late);
+        Box::new(late)
     }
 
     fn remove_own(&self, id: SubscriptionId) -> bool {

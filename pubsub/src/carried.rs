@@ -1,0 +1,164 @@
+//! Samples of typed topics as dynamic messages.
+//!
+//! A subscription to dynamic messages has one queue, of [`Msg`], whatever the types of the topics that it hears. A topic of
+//! messages queues its values there as they are. Every other topic sees that queue through a [`Carrier`], which wraps each
+//! published body in a [`Carried`]: nothing of the value is copied, and the place, the policy and the bound are the queue's.
+//!
+//! The message is made when its item is taken, around a sample of the value. That sample holds the leases, and not the
+//! sample of the message: so they last as long as the message or any duplicate of it.
+
+use crate::codec::CodecError;
+use crate::delivery::{Closed, Delivery, Evicted, Pushed, Subscriber};
+use crate::id::SubscriptionId;
+use crate::leases::InFlight;
+use crate::msg::{Data, Msg};
+use crate::sample::{Body, Gap, Header, Item, Receipt, Sample};
+use crate::snapshot::SubscriptionSnapshot;
+use mproc_runtime::queue::{Reserve, Ticket};
+use mproc_runtime::{DropCause, LaneBell, WhenFull};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+
+/// A queue of dynamic messages, as a topic of another type sees it.
+pub(crate) struct Carrier(pub(crate) Arc<Delivery<Msg>>);
+
+impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Carrier {
+    fn id(&self) -> SubscriptionId {
+        self.0.id()
+    }
+
+    fn when_full(&self) -> WhenFull {
+        self.0.when_full()
+    }
+
+    fn wants(&self, body: &Arc<dyn Body<T>>) -> bool {
+        if !self.0.has_filter() {
+            return true;
+        }
+        // For the filter's eyes only: nothing is offered yet, and nothing is leased.
+        let item = Item {
+            body: body.clone(),
+            number: 0,
+            arrival: 0,
+            in_flight: None,
+        };
+        let receipt = Receipt {
+            subscription: self.0.id(),
+            gap: Gap::Known(0),
+            received: body.header().published,
+            held: None,
+        };
+        self.0.lets_pass(&message(Sample::new(item, receipt)))
+    }
+
+    fn try_reserve(&self) -> Reserve {
+        self.0.try_reserve()
+    }
+
+    fn poll_reserve(&self, ticket: &mut Ticket, waker: &Waker) -> Reserve {
+        self.0.poll_reserve(ticket, waker)
+    }
+
+    fn resign(&self, ticket: &mut Ticket) {
+        self.0.resign(ticket);
+    }
+
+    fn release(&self) {
+        self.0.release();
+    }
+
+    fn push(
+        &self,
+        body: &Arc<dyn Body<T>>,
+        reserved: bool,
+        in_flight: Option<&Arc<InFlight>>,
+        evicted: &mut Evicted<T>,
+    ) -> Pushed {
+        let carried: Arc<dyn Body<Msg>> = Arc::new(Carried {
+            body: body.clone(),
+            msg: OnceLock::new(),
+        });
+        let mut msgs = Evicted::default();
+        let pushed = self.0.push(&carried, reserved, in_flight, &mut msgs);
+        evicted.msgs.append(&mut msgs.items);
+        pushed
+    }
+
+    fn dead_letter(&self, cause: DropCause) {
+        self.0.dead_letter(cause);
+    }
+
+    fn has_filter(&self) -> bool {
+        self.0.has_filter()
+    }
+
+    fn ring(&self) {
+        self.0.ring();
+    }
+
+    fn owner(&self) -> Option<&LaneBell> {
+        self.0.owner()
+    }
+
+    fn label(&self) -> String {
+        self.0.label()
+    }
+
+    fn close(&self, cause: Closed) {
+        self.0.close(cause);
+    }
+
+    fn snapshot(&self) -> SubscriptionSnapshot {
+        self.0.snapshot()
+    }
+}
+
+/// A published body on its way to one subscription to dynamic messages.
+struct Carried<T: ?Sized + 'static> {
+    body: Arc<dyn Body<T>>,
+    /// Made when it is taken from the queue; nobody can see it before.
+    msg: OnceLock<Msg>,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Body<Msg> for Carried<T> {
+    fn header(&self) -> &Header {
+        self.body.header()
+    }
+
+    fn value(&self) -> &Msg {
+        match self.msg.get() {
+            Some(msg) => msg,
+            None => unreachable!("a sample is made by unpacking its body"),
+        }
+    }
+
+    fn encoded(&self) -> Result<&[u8], CodecError> {
+        self.body.encoded()
+    }
+
+    fn into_box(self: Arc<Self>) -> Result<Box<Msg>, Arc<dyn Body<Msg>>> {
+        // Clones share the data, and with it the leases.
+        Ok(Box::new(self.value().dup()))
+    }
+
+    fn unpack(&self, number: u64, in_flight: &mut Option<Arc<InFlight>>, receipt: &mut Receipt) {
+        let item = Item {
+            body: self.body.clone(),
+            number,
+            arrival: 0,
+            in_flight: in_flight.take(),
+        };
+        let receipt = Receipt {
+            subscription: receipt.subscription,
+            gap: receipt.gap.clone(),
+            received: receipt.received,
+            held: receipt.held.take(),
+        };
+        let _taken_once = self.msg.set(message(Sample::new(item, receipt)));
+    }
+}
+
+fn message<T: ?Sized + Send + Sync + 'static>(sample: Sample<T>) -> Msg {
+    let topic = sample.topic_id();
+    Msg::new(topic.mid(), topic.cmd()).data(Data::shared(sample))
+}
