@@ -391,6 +391,10 @@ impl<T: ?Sized + Send + Sync + 'static> Operation<Sample<T>, RecvError> for Recv
         Poll::Ready(Ok(()))
     }
 
+    fn retreat(&self, _: &mut Ticket) {
+        // Beginning stands in no line; polling does.
+    }
+
     fn poll(&self, waker: &Waker) -> Poll<Result<Sample<T>, RecvError>> {
         self.delivery.poll_recv(&mut self.ticket.lock(), waker)
     }

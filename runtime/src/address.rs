@@ -468,21 +468,43 @@ impl<P: Processor> Address<P> {
                 Err(refused) => refused,
             }
         };
-        let (parcel, error) = match refused {
+        let (parcel, error, cause) = match refused {
             Refused::Full(parcel) if self.waits() => match spill(self, parcel, None) {
                 Ok(()) => return,
-                Err(parcel) => (parcel, CallError::Full),
+                Err(parcel) => (parcel, CallError::Full, DropCause::NoRoom),
             },
-            Refused::Full(parcel) => (parcel, CallError::Full),
+            Refused::Full(parcel) => (parcel, CallError::Full, DropCause::NoRoom),
             Refused::Closed(parcel) => {
                 let exit = self.cell.ended().unwrap_or(Exit::Stopped);
-                (parcel, CallError::Stopped(exit))
+                (parcel, CallError::Stopped(exit), DropCause::TargetEnded)
             }
         };
-        self.cell.count_returned();
-        if let Some(slot) = parcel.slot {
+        let Forwarded { message, slot } = parcel;
+        if let Some(slot) = slot {
+            self.cell.count_returned();
             slot.answer(Err(error));
+            return;
         }
+        // Nobody waits for it and nobody gets it back: whoever forwarded it is told, and it becomes a dead letter.
+        let message_type = std::any::type_name::<M>();
+        let name = &self.cell.name;
+        let fault = Fault::new(format!(
+            "cannot forward {message_type} to {name:?}: {error}"
+        ));
+        current::with_handling(|h| {
+            if let Some(h) = h {
+                h.given_up += 1;
+                h.faults.push(fault);
+            }
+        });
+        crate::hook::dropped(name, message_type, cause);
+        self.runtime().dead_letters.record(
+            (Some(self.cell.id), name.clone()),
+            message_type,
+            cause,
+            self.runtime().world.now(),
+            Some(Box::new(message)),
+        );
     }
 }
 
@@ -656,6 +678,9 @@ impl<P: Processor> Operation<Permit<P>, ReserveError> for Reservation<P> {
         ticket: &mut Ticket,
         waker: &Waker,
     ) -> Poll<Result<(), ReserveError>> {
+        if self.granted.load(Acquire) {
+            return Poll::Ready(Ok(()));
+        }
         match self
             .target
             .cell
@@ -672,6 +697,10 @@ impl<P: Processor> Operation<Permit<P>, ReserveError> for Reservation<P> {
             }
             Reserve::Full => Poll::Pending,
         }
+    }
+
+    fn retreat(&self, ticket: &mut Ticket) {
+        self.target.cell.resign(self.target.lane, ticket);
     }
 
     fn poll(&self, _: &Waker) -> Poll<Result<Permit<P>, ReserveError>> {
@@ -697,7 +726,18 @@ impl<P: Processor> Operation<Permit<P>, ReserveError> for Reservation<P> {
     }
 
     fn refuse_to_block(&self) -> Option<ReserveError> {
-        self.target.only_here().then_some(ReserveError::Deadlock)
+        if !self.target.only_here() || self.granted.load(Acquire) {
+            return None;
+        }
+        // With room there is nothing to wait for.
+        match self.target.cell.try_reserve(self.target.lane) {
+            Reserve::Granted => {
+                self.granted.store(true, Release);
+                None
+            }
+            Reserve::Closed => None,
+            Reserve::Full => Some(ReserveError::Deadlock),
+        }
     }
 
     fn timeout(&self) -> ReserveError {
@@ -774,6 +814,10 @@ impl<P: Handle<M>, M: Send> ReplySlot<P::Reply> for Call<P, M> {
 
 impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for Call<P, M> {
     fn begin(self: Arc<Self>, ticket: &mut Ticket, waker: &Waker) -> Poll<Result<(), CallError>> {
+        if current::handler().is_some() {
+            // It may have stood in line outside. Here it takes its place among what the handler sends.
+            self.target.cell.resign(self.target.lane, ticket);
+        }
         // `sent` is set before the parcel is on its way: its handler may answer before we come back.
         self.state.lock().sent = true;
         let target = &self.target;
@@ -804,6 +848,10 @@ impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for Call<P,
             target.cell.count_returned();
         }
         Poll::Ready(result)
+    }
+
+    fn retreat(&self, ticket: &mut Ticket) {
+        self.target.cell.resign(self.target.lane, ticket);
     }
 
     fn poll(&self, waker: &Waker) -> Poll<Result<P::Reply, CallError>> {
@@ -840,7 +888,7 @@ impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for Call<P,
 
     fn refuse_to_block(&self) -> Option<CallError> {
         let target = &self.target;
-        if !target.only_here() {
+        if !target.only_here() || self.is_done() {
             return None;
         }
         let mut names = vec![target.cell.name.clone()];
@@ -953,6 +1001,10 @@ impl<P: Processor> Operation<Down, CallError> for Ended<P> {
         Poll::Ready(Ok(()))
     }
 
+    fn retreat(&self, _: &mut Ticket) {
+        // It stands in no line.
+    }
+
     fn poll(&self, waker: &Waker) -> Poll<Result<Down, CallError>> {
         let mut state = self.state.lock();
         match state.down.take() {
@@ -977,7 +1029,7 @@ impl<P: Processor> Operation<Down, CallError> for Ended<P> {
 
     fn refuse_to_block(&self) -> Option<CallError> {
         let inside = current::handler().is_some();
-        (inside && self.target.only_here() && !self.target.is_closed())
+        (inside && !self.is_done() && self.target.only_here() && !self.target.is_closed())
             .then(|| CallError::Deadlock(vec![self.target.name().clone()]))
     }
 

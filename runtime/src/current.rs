@@ -4,12 +4,14 @@
 //! that others share. This is where they find out.
 
 use crate::cell::CellRef;
+use crate::driver::DriverCore;
 use crate::error::Fault;
 use crate::id::{DriverId, ProcessorId};
 use crate::outbox::{Outbox, OutboxKey};
 use crate::sync::thread_local;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// The handler that the thread is in, as far as it is needed when something does not go the common way.
 #[derive(Debug)]
@@ -59,6 +61,8 @@ struct Kept {
     handling: RefCell<Option<Handling>>,
     /// Drivers that only this thread can run, because it made a script: waiting here for what they must do never ends.
     scripts: RefCell<Vec<(DriverId, VecDeque<CellRef>)>>,
+    /// Drivers of scripts that were dropped inside a handler: they end after it.
+    orphans: RefCell<Vec<Arc<DriverCore>>>,
 }
 
 const fn words() -> Words {
@@ -76,6 +80,7 @@ const fn kept() -> Kept {
         ready: RefCell::new(VecDeque::new()),
         handling: RefCell::new(None),
         scripts: RefCell::new(Vec::new()),
+        orphans: RefCell::new(Vec::new()),
     }
 }
 
@@ -170,6 +175,13 @@ pub(crate) fn leave(outbox: &mut Outbox) -> u64 {
     }
 }
 
+/// Leaves the handler, if the thread is in one, because a panic has left it half way.
+pub(crate) fn abandon() {
+    let mut outbox = Outbox::default();
+    let _given_up = leave(&mut outbox);
+    outbox.abandon(crate::dead_letters::DropCause::SenderEnded);
+}
+
 /// True if the handler that the thread is in has left something to be settled: sends without room, or faults.
 #[inline]
 pub(crate) fn is_unsettled() -> bool {
@@ -232,6 +244,21 @@ pub(crate) fn add_script(driver: DriverId) {
 
 pub(crate) fn remove_script(driver: DriverId) {
     CURRENT.with(|c| c.scripts.borrow_mut().retain(|(d, _)| *d != driver));
+}
+
+/// True inside a handler, callback or other code that a driver runs on this thread.
+pub(crate) fn is_inside() -> bool {
+    driver().is_some() || handler().is_some()
+}
+
+/// The script is gone while the thread is inside a handler: its driver ends after that.
+pub(crate) fn add_orphan(driver: Arc<DriverCore>) {
+    CURRENT.with(|c| c.orphans.borrow_mut().push(driver));
+}
+
+/// An orphan that can be ended now.
+pub(crate) fn take_orphan() -> Option<Arc<DriverCore>> {
+    CURRENT.with(|c| c.orphans.borrow_mut().pop())
 }
 
 /// The drivers of the scripts that the thread has made.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 /// Why a message was dropped.
@@ -183,7 +184,8 @@ impl DeadLetters {
         message: Option<Box<dyn Any + Send>>,
     ) {
         // The oldest letter is dropped after the lock is released: its message's drop is the user's code.
-        let _oldest = {
+        let name = to.1.clone();
+        let oldest = {
             let mut ring = self.ring.lock();
             let header = LetterHeader {
                 number: ring.count,
@@ -207,6 +209,10 @@ impl DeadLetters {
                 None
             }
         };
+        // It may have been anybody's message: what its drop does must not hit who happens to be here.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(oldest))) {
+            crate::hook::panic(&name, "drop", &crate::cell::panic_message(&*payload));
+        }
     }
 
     /// How many messages were dropped since the node began.

@@ -9,6 +9,7 @@ use crate::error::Fault;
 use crate::id::ProcessorId;
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -155,8 +156,13 @@ impl Outbox {
         let lines = std::mem::take(&mut self.lines);
         let count = std::mem::take(&mut self.count);
         for entry in lines.into_iter().flat_map(|(_, line)| line) {
-            // The sender has ended: nobody is left to be told.
-            let _fault = entry.what.give_up(cause);
+            // The sender has ended: nobody is left to be told of a fault. A message's drop that panics must not keep the
+            // others from their end.
+            let give_up = AssertUnwindSafe(|| drop(entry.what.give_up(cause)));
+            if let Err(payload) = catch_unwind(give_up) {
+                let message = crate::cell::panic_message(&*payload);
+                eprintln!("mproc: a message that was given up panicked: {message}");
+            }
         }
         count
     }

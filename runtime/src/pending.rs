@@ -20,6 +20,9 @@ pub trait Operation<T, E>: Send + Sync {
     /// Puts it on its way, or stands in line for room. Asked again after `waker` was woken, until it is ready.
     fn begin(self: Arc<Self>, ticket: &mut Ticket, waker: &Waker) -> Poll<Result<(), E>>;
 
+    /// Leaves the line that `begin` stands in, as if it had not been called. Nothing has been started.
+    fn retreat(&self, ticket: &mut Ticket);
+
     /// Its result, once. `waker` is woken when it is worth asking again.
     fn poll(&self, waker: &Waker) -> Poll<Result<T, E>>;
 
@@ -29,7 +32,8 @@ pub trait Operation<T, E>: Send + Sync {
     /// Nobody waits any longer. Leaves the line; takes back what can be taken back.
     fn abandon(&self, ticket: &mut Ticket);
 
-    /// Why this thread may not block for it: then nothing has been started.
+    /// Why this thread may not block for it. `None` if it may, and if a result is there already. If this refuses an
+    /// operation that was not begun, nothing is started.
     fn refuse_to_block(&self) -> Option<E>;
 
     /// The error of a limit that has passed.
@@ -97,7 +101,8 @@ impl<T: 'static, E: 'static> Pending<T, E> {
         match self.op.clone().begin(&mut self.ticket, Waker::noop()) {
             Poll::Ready(Ok(())) => self.begun = true,
             Poll::Ready(Err(error)) => self.refused = Some(error),
-            Poll::Pending => {}
+            // Nobody is there to use a place that would be granted: others would wait behind it.
+            Poll::Pending => self.op.retreat(&mut self.ticket),
         }
     }
 
@@ -323,6 +328,8 @@ impl<T, E> Drop for Pending<T, E> {
     fn drop(&mut self) {
         if !self.finished {
             self.op.abandon(&mut self.ticket);
+        } else if self.ticket.is_enlisted() {
+            self.op.retreat(&mut self.ticket);
         }
     }
 }

@@ -287,6 +287,16 @@ impl<I: Items> Queue<I> {
         self.capacity.saturating_sub(used + self.rest_seen)
     }
 
+    /// True if no one stands in line. A place that has just become free while somebody does is theirs, although it was not
+    /// handed out yet: the consumer, having seen that it is wanted, is on its way to do so.
+    #[inline]
+    fn nobody_waits(&self) -> bool {
+        match &self.waiting {
+            None => true,
+            Some(waiting) => waiting.in_order.is_empty(),
+        }
+    }
+
     /// Asks for a place for one more item, without waiting. Unless the answer is to refuse, [`insert`](Self::insert)
     /// follows under the same lock.
     #[inline]
@@ -294,7 +304,7 @@ impl<I: Items> Queue<I> {
         if self.closed {
             return Admit::Closed;
         }
-        if self.free(progress) > 0 {
+        if self.nobody_waits() && self.free(progress) > 0 {
             return Admit::Room;
         }
         self.high_water = self.capacity;
@@ -333,7 +343,7 @@ impl<I: Items> Queue<I> {
     pub fn try_reserve(&mut self, progress: &Progress) -> Reserve {
         if self.closed {
             Reserve::Closed
-        } else if self.free(progress) > 0 {
+        } else if self.nobody_waits() && self.free(progress) > 0 {
             self.reserved += 1;
             Reserve::Granted
         } else {
@@ -380,7 +390,7 @@ impl<I: Items> Queue<I> {
         progress.wanted.store(true, crate::sync::SeqCst);
         #[cfg(loom)]
         crate::sync::fence(crate::sync::SeqCst);
-        if self.free(progress) > 0 {
+        if self.nobody_waits() && self.free(progress) > 0 {
             self.reserved += 1;
             self.tidy_waiting(progress);
             return Reserve::Granted;

@@ -9,7 +9,7 @@
 //! 5. At the limit, whoever is left is told to end as soon as its handler returns, and is reported.
 
 use crate::address::{Address, WeakAddress};
-use crate::cell::{AnyCell, Cell, CellRef};
+use crate::cell::{Cell, CellRef};
 use crate::current;
 use crate::dead_letters::DeadLetters;
 use crate::driver::simulated::Simulation;
@@ -21,7 +21,7 @@ use crate::name::Name;
 use crate::processor::Processor;
 use crate::shutdown::{Left, ShutdownReport};
 use crate::snapshot::{ProcessorSnapshot, Snapshot, Totals};
-use crate::sync::{AtomicBool, Mutex, SeqCst};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, SeqCst};
 use crate::time_keeper::TimeKeeper;
 use crate::world::World;
 use std::any::{Any, TypeId};
@@ -142,6 +142,8 @@ pub struct RuntimeCore {
     drivers: Mutex<BTreeMap<DriverId, Arc<DriverCore>>>,
     /// Sums over processors that have ended.
     ended: Mutex<Totals>,
+    /// How many ended processors are being added to these sums right now.
+    filing: AtomicUsize,
     extensions: Mutex<Vec<(TypeId, Arc<dyn Any + Send + Sync>)>>,
     ending: AtomicBool,
     /// Somebody is carrying out the end.
@@ -179,6 +181,7 @@ impl RuntimeCore {
             names: Mutex::new(BTreeMap::new()),
             drivers: Mutex::new(BTreeMap::new()),
             ended: Mutex::new(Totals::default()),
+            filing: AtomicUsize::new(0),
             extensions: Mutex::new(Vec::new()),
             ending: AtomicBool::new(false),
             led: AtomicBool::new(false),
@@ -249,8 +252,15 @@ impl RuntimeCore {
         name: &Name,
         snapshot: impl FnOnce() -> ProcessorSnapshot,
     ) {
+        // Partner: `Runtime::snapshot`, which counts again if it sees that somebody is being filed meanwhile.
+        self.filing.fetch_add(1, SeqCst);
         let snapshot = snapshot();
-        self.ended.lock().add(&snapshot);
+        {
+            let mut sums = self.ended.lock();
+            sums.add(&snapshot);
+            sums.ended += 1;
+        }
+        self.filing.fetch_sub(1, SeqCst);
         self.unregister(id, name);
     }
 
@@ -491,6 +501,9 @@ impl Drop for Guard {
     }
 }
 
+/// How often a snapshot is begun again because a processor ended meanwhile, before it is taken as it is.
+const SNAPSHOT_TRIES: u32 = 100;
+
 impl Runtime {
     /// A node on the real machine, with the options of the environment.
     ///
@@ -645,14 +658,27 @@ impl Runtime {
     /// What is known of the program now.
     pub fn snapshot(&self) -> Snapshot {
         let drivers = self.core.drivers();
-        let mut totals = self.core.ended.lock().clone();
-        let mut processors = Vec::new();
-        for cell in drivers.iter().flat_map(|d| d.members()) {
-            let snapshot = AnyCell::snapshot(&*cell);
-            // One that ended just now is in the totals already.
-            if snapshot.ended.is_none() {
-                totals.add(&snapshot);
-                processors.push(snapshot);
+        // A processor that ends while we count is among the living or in the sums of those that have ended. So that it is in
+        // one of them and not in both, count again if any has ended meanwhile.
+        let (mut totals, mut processors);
+        let mut tries = 0;
+        loop {
+            let quiet = self.core.filing.load(SeqCst) == 0;
+            totals = self.core.ended.lock().clone();
+            let before = totals.ended;
+            processors = Vec::new();
+            for cell in drivers.iter().flat_map(|d| d.members()) {
+                if let Some(snapshot) = cell.snapshot_unless_filed() {
+                    totals.add(&snapshot);
+                    if snapshot.ended.is_none() {
+                        processors.push(snapshot);
+                    }
+                }
+            }
+            tries += 1;
+            let quiet = quiet && self.core.filing.load(SeqCst) == 0;
+            if (quiet && self.core.ended.lock().ended == before) || tries == SNAPSHOT_TRIES {
+                break;
             }
         }
         processors.sort_by_key(|p| p.id);

@@ -85,6 +85,8 @@ pub struct DriverSnapshot {
 /// Sums over processors, also those that have ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
+    /// Processors that have ended.
+    pub ended: u64,
     /// Messages that came in.
     pub received: u64,
     /// Messages whose handler was entered.

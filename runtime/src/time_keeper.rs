@@ -31,6 +31,19 @@ struct Bell {
     waker: Option<Waker>,
 }
 
+impl Bell {
+    fn ring(bell: &Arc<Mutex<Self>>) {
+        let waker = {
+            let mut bell = bell.lock();
+            bell.rung = true;
+            bell.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
 /// One limit. Dropping it takes it out of the order.
 pub(crate) struct Alarm {
     runtime: Arc<RuntimeCore>,
@@ -41,9 +54,14 @@ pub(crate) struct Alarm {
 impl Alarm {
     pub(crate) fn new(runtime: &Arc<RuntimeCore>, limit: Duration) -> Self {
         let bell = Arc::<Mutex<Bell>>::default();
-        let deadline = runtime.world.now().checked_add(limit).map(|at| {
+        let deadline = runtime.world.now().checked_add(limit).and_then(|at| {
             let (deadline, wake, start) = {
                 let mut state = runtime.time_keeper.state.lock();
+                if state.ending {
+                    // The node has ended, and with it what would be waited for.
+                    bell.lock().rung = true;
+                    return None;
+                }
                 let deadline = state
                     .deadlines
                     .get_or_insert_with(Deadlines::new)
@@ -62,7 +80,7 @@ impl Alarm {
             if let Some(wake) = wake {
                 wake.wake();
             }
-            deadline
+            Some(deadline)
         });
         Self {
             runtime: runtime.clone(),
@@ -73,9 +91,13 @@ impl Alarm {
 
     /// True if the limit has passed; else `waker` is woken when it does.
     pub(crate) fn poll(&mut self, waker: &Waker) -> bool {
-        let mut bell = self.bell.lock();
-        bell.waker = Some(waker.clone());
-        bell.rung
+        // The waker before is dropped after the lock is released: its drop is the user's code.
+        let waker = waker.clone();
+        let (_before, rung) = {
+            let mut bell = self.bell.lock();
+            (bell.waker.replace(waker), bell.rung)
+        };
+        rung
     }
 }
 
@@ -131,26 +153,22 @@ impl TimeKeeper {
             if due.is_empty() {
                 core.world.park(next);
             }
-            for bell in due {
-                let waker = {
-                    let mut bell = bell.lock();
-                    bell.rung = true;
-                    bell.waker.take()
-                };
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
-            }
+            due.iter().for_each(Bell::ring);
         }
     }
 
-    /// The node has ended: the thread leaves.
+    /// The node has ended: the thread leaves, and whoever still waits is told that no more comes.
     pub(crate) fn end(&self) {
-        let thread = {
+        let (thread, left) = {
             let mut state = self.state.lock();
             state.ending = true;
-            state.thread.take()
+            (state.thread.take(), state.deadlines.take())
         };
+        if let Some(mut left) = left {
+            while let Some(bell) = left.pop_first() {
+                Bell::ring(&bell);
+            }
+        }
         if let Some(thread) = thread {
             thread.wake();
         }

@@ -44,6 +44,11 @@ impl<T> Deadlines<T> {
         self.tree.first_key_value().map(|(d, _)| d.at)
     }
 
+    /// The earliest.
+    pub(crate) fn pop_first(&mut self) -> Option<T> {
+        self.tree.pop_first().map(|(_, what)| what)
+    }
+
     /// The earliest that has come by `now`.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<T> {
         let entry = self.tree.first_entry()?;

@@ -82,14 +82,9 @@ impl<P: Processor> Cell<P> {
             self.dead_letter(envelope, cause, Some(&exit));
         }
         // From here on, dropping things runs user code that might panic; the end goes on all the same.
-        let quietly = |what: &mut dyn FnMut()| {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(&mut *what)) {
-                hook::panic(&self.name, "drop", &panic_message(&*payload));
-            }
-        };
-        let mut held = Some((control, std::mem::take(&mut local.control)));
-        quietly(&mut || drop(held.take()));
-        local.timers.clear(&self.driver);
+        let control = (control, std::mem::take(&mut local.control));
+        self.quietly("drop", || drop(control));
+        self.quietly("drop", || local.timers.clear(&self.driver));
         if let Some(deadline) = local.outbox_deadline.take() {
             self.driver.cancel_deadline(deadline);
         }
@@ -99,20 +94,21 @@ impl<P: Processor> Cell<P> {
         if std::mem::take(&mut local.stalled) {
             waits_for::cleared(self.id);
         }
-        for slot in &mut local.lanes {
-            if let Some(mut lane) = slot.lane.take() {
-                quietly(&mut || lane.end());
+        for slot in std::mem::take(&mut local.lanes) {
+            if let Some(mut lane) = slot.lane {
+                self.quietly("drop", || lane.end());
+                self.quietly("drop", || drop(lane));
             }
         }
-        let mut held = Some((
-            std::mem::take(&mut local.continuations),
-            std::mem::take(&mut local.extensions),
-            std::mem::replace(&mut local.timers, Timers::new()),
-            local.waker.take(),
-        ));
-        quietly(&mut || drop(held.take()));
-        let mut processor = body.processor.take();
-        quietly(&mut || drop(processor.take()));
+        let continuations = std::mem::take(&mut local.continuations);
+        self.quietly("drop", || drop(continuations));
+        let extensions = std::mem::take(&mut local.extensions);
+        self.quietly("drop", || drop(extensions));
+        let timers = std::mem::replace(&mut local.timers, Timers::new());
+        self.quietly("drop", || drop(timers));
+        local.waker = None;
+        let processor = body.processor.take();
+        self.quietly("drop", || drop(processor));
         hook::ended(&self.name, &exit);
         self.driver
             .runtime()
@@ -127,7 +123,8 @@ impl<P: Processor> Cell<P> {
             exit,
         };
         for watcher in watchers {
-            (watcher.tell)(down.clone());
+            let down = down.clone();
+            self.quietly("watch", || (watcher.tell)(down));
         }
         self.driver.disown(self.id);
     }

@@ -30,14 +30,17 @@ pub(crate) use self::push::Refused;
 
 use crate::clock;
 use crate::context::{Cx, Promise};
+use crate::current;
 use crate::driver::DriverCore;
 use crate::exit::{Down, Exit};
+use crate::hook;
 use crate::id::ProcessorId;
 use crate::mailbox::{Control, LaneId, Lanes, Mailbox, Signals};
 use crate::name::Name;
 use crate::processor::Processor;
 use crate::snapshot::ProcessorSnapshot;
-use crate::sync::{AtomicU64, Relaxed, UnsafeCell};
+use crate::sync::{AtomicBool, AtomicU64, Relaxed, UnsafeCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 /// A cell whose processor's type is forgotten: what stands on ready queues.
@@ -76,6 +79,8 @@ pub(crate) trait AnyCell: Send + Sync {
     fn watch(&self, watcher: Watcher);
     fn unwatch(&self, number: u64);
     fn snapshot(&self) -> ProcessorSnapshot;
+    /// As `snapshot`; `None` if its counts are in the node's sums.
+    fn snapshot_unless_filed(&self) -> Option<ProcessorSnapshot>;
     /// Ends it from the driver's thread when the driver itself ends.
     fn end_with_driver(self: Arc<Self>, exit: Exit);
     /// What it is handling, and for how many nanoseconds, if it is.
@@ -89,6 +94,8 @@ pub(crate) struct Cell<P: Processor> {
     pub(crate) driver: Arc<DriverCore>,
     pub(crate) mailbox: Mailbox<P>,
     body: UnsafeCell<Body<P>>,
+    /// Somebody is inside `body`. Only the thread that may touch it reads and writes this, hence relaxed.
+    occupied: AtomicBool,
     counters: Counters,
     /// The processor is `Send`: it may be dropped by any thread.
     movable: bool,
@@ -143,46 +150,97 @@ impl<P: Processor> Cell<P> {
                 processor: Some(processor),
                 local: Local::new(),
             }),
+            occupied: AtomicBool::new(false),
             counters: Counters::default(),
             movable,
         })
     }
 
-    /// Runs `f` with the processor outside of a visit, on the thread of its manual driver.
+    /// The only way into `body`.
     ///
     /// # Safety
     ///
-    /// The calling thread is the one that runs the cell's driver, and it is not running any cell of it now.
+    /// The calling thread is the one that the table in the module's documentation names.
+    ///
+    /// # Panics
+    ///
+    /// If this very thread is inside already: whoever is called from there (handlers, drops) may call anything.
+    #[inline]
+    unsafe fn with_body<R>(&self, f: impl FnOnce(&mut Body<P>) -> R) -> R {
+        struct Leave<'a>(&'a AtomicBool);
+        impl Drop for Leave<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Relaxed);
+            }
+        }
+        assert!(
+            !self.occupied.load(Relaxed),
+            "a processor was entered while one of its handlers runs"
+        );
+        self.occupied.store(true, Relaxed);
+        let _leave = Leave(&self.occupied);
+        self.body.with_mut(|body| {
+            // SAFETY: no other thread comes here, by the caller's promise, and this one is here once, as just checked.
+            f(unsafe { &mut *body })
+        })
+    }
+
+    /// Runs `f` with the processor outside of a visit, on the thread of its manual driver. `None` if it has ended.
+    ///
+    /// # Safety
+    ///
+    /// The calling thread is the one that runs the cell's driver.
+    ///
+    /// # Panics
+    ///
+    /// If `f` does.
     pub(crate) unsafe fn enter<R>(
         self: &Arc<Self>,
         f: impl FnOnce(&mut P, &mut Cx<'_, P>) -> R,
     ) -> Option<R> {
-        self.body.with_mut(|body| {
-            // SAFETY: the last row of the table, by the caller's promise.
-            let body = unsafe { &mut *body };
+        let enter = |body: &mut Body<P>| {
             if !body.local.started {
                 self.start(body);
             }
-            let processor = body.processor.as_mut()?;
+            let was_stalled = body.local.stalled;
             self.open(&mut body.local);
-            let result = f(
-                processor,
-                &mut Cx::new(self, &mut body.local, Promise::none()),
-            );
-            self.settle(body);
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                let processor = body.processor.as_mut()?;
+                let result = f(
+                    processor,
+                    &mut Cx::new(self, &mut body.local, Promise::none()),
+                );
+                self.settle(body);
+                Some(result)
+            }));
             self.close_visit(body);
-            if body.local.stop {
-                // Ends at its next visit, like any other.
-                let mut lanes = self.mailbox.lanes.lock();
+            self.leave_to_next_visit(body, was_stalled);
+            result.unwrap_or_else(|payload| resume_unwind(payload))
+        };
+        // SAFETY: the last row of the table, by the caller's promise.
+        unsafe { self.with_body(enter) }
+    }
+
+    /// What came of `f` outside of a visit is dealt with in the next one.
+    fn leave_to_next_visit(self: &Arc<Self>, body: &Body<P>, was_stalled: bool) {
+        let ends = body.local.stop;
+        let freed = was_stalled && !body.local.stalled;
+        if ends || freed {
+            let mut lanes = self.mailbox.lanes.lock();
+            if ends {
                 lanes.signals.set(Signals::STOP);
-                let schedule = lanes.schedule_for_control();
-                drop(lanes);
-                if schedule {
-                    self.schedule();
-                }
             }
-            Some(result)
-        })
+            if freed {
+                // Messages that came while none were wanted have not scheduled it.
+                lanes.stalled = false;
+            }
+            let schedule = lanes.schedule_for_control();
+            drop(lanes);
+            self.mailbox.progress.attention.store(true, Relaxed);
+            if schedule {
+                self.schedule();
+            }
+        }
     }
 
     /// What is known of it, its counts from one moment.
@@ -238,15 +296,21 @@ impl<P: Processor> AnyCell for Cell<P> {
     }
 
     fn run(self: Arc<Self>, budget: u32) -> (Option<CellRef>, u32) {
-        let (next, served) = self.body.with_mut(|body| {
-            // SAFETY: row "running": only `DriverCore::turn` calls this, with a cell it took off its ready queue, on
-            // the one thread that runs the driver.
-            let body = unsafe { &mut *body };
-            self.serve(body, budget)
-        });
-        match next {
-            Next::Again => (Some(self), served),
-            Next::Idle => (None, served),
+        let visit = || {
+            // SAFETY: row "running": only `DriverCore::turn` calls this, with a cell it took off its ready queue, on the one
+            // thread that runs the driver.
+            unsafe { self.with_body(|body| self.serve(body, budget)) }
+        };
+        // Whatever of the user's code panics is caught further in. Should something get through all the same, one processor
+        // is lost, and not all that share its driver.
+        match catch_unwind(AssertUnwindSafe(visit)) {
+            Ok((Next::Again, served)) => (Some(self), served),
+            Ok((Next::Idle, served)) => (None, served),
+            Err(payload) => {
+                current::abandon();
+                hook::panic(&self.name, "visit", &panic_message(&*payload));
+                (None, 1)
+            }
         }
     }
 
@@ -301,10 +365,8 @@ impl<P: Processor> AnyCell for Cell<P> {
                 lanes.ready.iter().copied().collect::<Vec<_>>(),
             )
         };
-        self.body.with_mut(|body| {
-            // SAFETY: only `DriverCore::turn` calls this, for a cell on its ready queue, on the one thread that runs
-            // the driver: nobody else can be running it.
-            let local = unsafe { &(*body).local };
+        let first = |body: &mut Body<P>| {
+            let local = &body.local;
             if !local.started || !local.control.is_empty() {
                 return Some(0);
             }
@@ -312,9 +374,14 @@ impl<P: Processor> AnyCell for Cell<P> {
                 let lane = local.lane(*id).and_then(|lane| lane.head());
                 head = [head, lane].into_iter().flatten().min();
             }
-            let first = local.batch.front_arrival();
-            [head, first].into_iter().flatten().min()
-        })
+            [head, local.batch.front_arrival()]
+                .into_iter()
+                .flatten()
+                .min()
+        };
+        // SAFETY: row "scheduled", about to become "running": only `DriverCore::turn` calls this, for a cell on its ready
+        // queue, on the one thread that runs the driver.
+        unsafe { self.with_body(first) }
     }
 
     fn is_quiet(&self) -> bool {
@@ -354,11 +421,17 @@ impl<P: Processor> AnyCell for Cell<P> {
     fn snapshot(&self) -> ProcessorSnapshot {
         self.snapshot_of(&self.mailbox.lanes.lock())
     }
+
+    fn snapshot_unless_filed(&self) -> Option<ProcessorSnapshot> {
+        let lanes = self.mailbox.lanes.lock();
+        let filed = lanes.rare.as_ref().is_some_and(|rare| rare.filed);
+        (!filed).then(|| self.snapshot_of(&lanes))
+    }
+
     fn end_with_driver(self: Arc<Self>, exit: Exit) {
-        self.body.with_mut(|body| {
-            // SAFETY: called by the driver's own thread after its last turn, so no cell of it is running.
-            let body = unsafe { &mut *body };
-            self.end(body, exit);
+        self.quietly("end", || {
+            // SAFETY: only `DriverCore::finish` calls this, on the one thread that runs the driver.
+            unsafe { self.with_body(|body| self.end(body, exit)) };
         });
     }
 
@@ -370,6 +443,15 @@ impl<P: Processor> AnyCell for Cell<P> {
                 clock::nanos(clock::cycles().saturating_sub(since)),
             )
         })
+    }
+}
+
+impl<P: Processor> Cell<P> {
+    /// Runs the user's code where a panic must not get further: it is told, and the caller goes on.
+    fn quietly(&self, during: &str, what: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(what)) {
+            hook::panic(&self.name, during, &panic_message(&*payload));
+        }
     }
 }
 
@@ -396,7 +478,7 @@ impl<P: Processor> Drop for Cell<P> {
             if !self.movable {
                 std::mem::forget(body.processor.take());
             }
-            if body.local.started {
+            if body.local.started && !body.local.ended {
                 std::mem::forget(std::mem::replace(&mut body.local, Local::new()));
             }
         });

@@ -48,12 +48,14 @@ impl<P: Processor> Cell<P> {
 
     pub(super) fn start(self: &Arc<Self>, body: &mut Body<P>) {
         body.local.started = true;
-        let Some(processor) = body.processor.as_mut() else {
-            return;
-        };
         self.open(&mut body.local);
-        let mut cx = Cx::new(self, &mut body.local, Promise::none());
-        let outcome = catch_unwind(AssertUnwindSafe(|| processor.started(&mut cx)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(processor) = &mut body.processor {
+                processor.started(&mut Cx::new(self, &mut body.local, Promise::none()))?;
+            }
+            self.settle(body);
+            Ok(())
+        }));
         let exit = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(fault)) => {
@@ -68,9 +70,6 @@ impl<P: Processor> Cell<P> {
                 Some(Exit::Panicked(message))
             }
         };
-        if exit.is_none() {
-            self.settle(body);
-        }
         self.close_visit(body);
         if let Some(exit) = exit {
             self.end(body, exit);
@@ -118,12 +117,18 @@ impl<P: Processor> Cell<P> {
                 .unwrap_or(AfterPanic::End),
             None => AfterPanic::End,
         };
-        if after == AfterPanic::GoOn {
-            // What the message sent before it panicked is delivered like any other.
-            self.settle(body);
-        }
+        // What the message sent before it panicked is delivered like any other. Faults of that go to `on_error`, which is
+        // the user's code again.
+        let settled = after == AfterPanic::GoOn
+            && catch_unwind(AssertUnwindSafe(|| self.settle(body)))
+                .map_err(|payload| {
+                    let again = panic_message(&*payload);
+                    hook::panic(&self.name, "on_error", &again);
+                    crate::context::tell_unwound(&again);
+                })
+                .is_ok();
         self.close_visit(body);
-        if after == AfterPanic::End {
+        if !settled {
             self.end(body, Exit::Panicked(message));
         }
     }

@@ -83,9 +83,13 @@ impl Manual {
             let text = format!("processor {:?} runs on another driver", address.name());
             return Err(Error::new(ErrorKind::Refused, text));
         }
-        // SAFETY: `self` is not `Send`, so this is the thread that runs the driver. It runs cells only inside `turn`,
-        // whose handlers `refuse_inside` has just excluded.
-        let entered = unsafe { address.cell().enter(f) };
+        let entered = {
+            // What runs meanwhile (`f`, and drops of what it leaves) is inside, too.
+            let _serves = current::serve_script(self.core.id());
+            // SAFETY: `self` is not `Send`, so this is the thread that runs the driver.
+            unsafe { address.cell().enter(f) }
+        };
+        end_orphans();
         entered.ok_or_else(|| {
             let text = format!("processor {:?} has ended", address.name());
             Error::new(ErrorKind::Closed, text)
@@ -93,7 +97,7 @@ impl Manual {
     }
 
     fn refuse_inside(&self, what: &str) -> Result<(), Error> {
-        if current::driver().is_some() || current::handler().is_some() {
+        if current::is_inside() {
             let text = format!("cannot {what} inside a handler or callback");
             return Err(Error::new(ErrorKind::Refused, text));
         }
@@ -101,10 +105,14 @@ impl Manual {
     }
 
     fn turn(&self, budget: u32) -> Turn {
-        let _serves = current::serve_script(self.core.id());
-        // What the script did since the last turn took time of its own.
-        current::forget_clock();
-        self.core.turn(budget)
+        let turn = {
+            let _serves = current::serve_script(self.core.id());
+            // What the script did since the last turn took time of its own.
+            current::forget_clock();
+            self.core.turn(budget)
+        };
+        end_orphans();
+        turn
     }
 
     /// Runs at most one callback or handler, waiting for one at most `timeout`.
@@ -196,6 +204,12 @@ impl Manual {
 
     /// One turn while the node ends. False if there was nothing to do: then whoever posts rings.
     pub(crate) fn serve_ending(core: &Arc<DriverCore>) -> bool {
+        let busy = Self::turn_ending(core);
+        end_orphans();
+        busy
+    }
+
+    fn turn_ending(core: &Arc<DriverCore>) -> bool {
         let _serves = current::serve_script(core.id());
         current::forget_clock();
         if let Turn::Ran(_) = core.turn(super::QUANTUM) {
@@ -217,12 +231,23 @@ impl DriverCore {
 }
 
 impl Drop for Manual {
+    /// Ends what lives here, and the driver. Inside a handler this is put off until the handler has returned.
     fn drop(&mut self) {
-        if !self.core.has_ended() {
-            let _serves = current::serve_script(self.core.id());
-            self.core.finish();
+        current::add_orphan(self.core.clone());
+        if !current::is_inside() {
+            end_orphans();
         }
-        current::remove_script(self.core.id());
+    }
+}
+
+/// Ends the drivers of scripts that are gone. Not inside a handler.
+pub(crate) fn end_orphans() {
+    while let Some(core) = current::take_orphan() {
+        if !core.has_ended() {
+            let _serves = current::serve_script(core.id());
+            core.finish();
+        }
+        current::remove_script(core.id());
     }
 }
 

@@ -366,6 +366,11 @@ impl DriverCore {
         if !self.inbox.may_sleep() {
             return;
         }
+        // A script's loop ends with its node. Whoever says so rings after saying it: either it is seen here, or the ring
+        // ends the park.
+        if self.is_manual() && self.runtime.is_ending() {
+            return;
+        }
         self.runtime.a_driver_is_idle();
         let nearest = self.deadlines.lock().nearest();
         let until = match (limit, nearest) {
@@ -385,6 +390,7 @@ impl DriverCore {
         current::set_driver(Some(self.id));
         loop {
             if self.turn(QUANTUM) == Turn::Idle {
+                manual::end_orphans();
                 if self.may_leave() {
                     break;
                 }
