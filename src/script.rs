@@ -352,8 +352,8 @@ impl<S: 'static> Script<S> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`] if it was not done in time; [`ErrorKind::Refused`] inside a callback; else the operation's
-    /// own error.
+    /// [`ErrorKind::Timeout`] if it was not done in time; [`ErrorKind::Closed`] if the node ended first;
+    /// [`ErrorKind::Refused`] inside a callback; else the operation's own error.
     pub fn spin_until<T: 'static, E: 'static>(
         &mut self,
         pending: &mut Pending<T, E>,
@@ -364,6 +364,10 @@ impl<S: 'static> Script<S> {
     {
         match self.manual.spin_until(pending, timeout)? {
             Some(result) => result.map_err(Error::from),
+            None if self.node.is_ending() => {
+                let text = "the node ended before the operation was done";
+                Err(Error::new(ErrorKind::Closed, text))
+            }
             None => {
                 let text = format!("the operation was not done after {timeout:?}");
                 Err(Error::new(ErrorKind::Timeout, text))

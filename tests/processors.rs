@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 const S: Duration = Duration::from_secs(1);
 
@@ -447,6 +448,94 @@ fn the_high_lane_is_served_before_the_normal_one_and_each_keeps_its_order() {
 }
 
 #[test]
+fn of_17_messages_at_most_16_are_high_while_the_normal_lane_has_any() {
+    for seed in 0..20 {
+        for policy in [WhenFull::Wait, WhenFull::Fail, WhenFull::DropOldest] {
+            let node = Node::simulated(seed);
+            let (seen, add) = log();
+            let sink = closure(move |high: bool, _cx| add.lock().unwrap().push(high));
+            let options = MailboxOptions::bounded(1000).when_full(policy);
+            let sink = node.spawn_thread_with("sink", options, sink).unwrap();
+            (0..10).for_each(|_| sink.send(false).unwrap());
+            (0..400).for_each(|_| sink.high().send(true).unwrap());
+            node.settle();
+            let seen = taken(&seen);
+            // Exactly: it is never less than 16 to 1 either.
+            let normal: Vec<_> = (0..410).filter(|at| !seen[*at]).collect();
+            let expected: Vec<_> = (1..=10).map(|n| 17 * n - 1).collect();
+            assert_eq!(normal, expected, "seed {seed}, {policy:?}");
+        }
+    }
+}
+
+#[test]
+fn a_normal_message_that_comes_during_a_flood_of_high_ones_is_served_after_16_of_them() {
+    for seed in 0..20 {
+        let node = Node::simulated(seed);
+        let (seen, add) = log();
+        let sink = closure(move |high: bool, cx: &mut Cx<'_, Closure<bool, ()>>| {
+            // The flood feeds itself.
+            let mut seen = add.lock().unwrap();
+            seen.push(high);
+            if high && seen.len() < 500 {
+                cx.me().high().send(true)?;
+            }
+            if seen.len() % 50 == 0 {
+                cx.me().send(false)?;
+            }
+            Ok::<_, mproc::SendError<bool>>(())
+        });
+        let options = MailboxOptions::bounded(10);
+        let sink = node.spawn_thread_with("sink", options, sink).unwrap();
+        (0..5).for_each(|_| sink.high().send(true).unwrap());
+        node.settle();
+        let seen = taken(&seen);
+        let normal: Vec<_> = (0..seen.len()).filter(|at| !seen[*at]).collect();
+        assert!(normal.len() >= 9, "seed {seed}: {normal:?}");
+        for (n, at) in normal.iter().enumerate() {
+            let came = 50 * (n + 1);
+            assert!((came..=came + 17).contains(at), "seed {seed}: {normal:?}");
+        }
+    }
+}
+
+/// True if of 17 in a row one is normal, for as long as the normal lane has any.
+fn is_shared_fairly(high: &[bool]) -> bool {
+    let last_normal = high.iter().rposition(|high| !high).unwrap();
+    high[..last_normal].windows(17).all(|w| w.contains(&false))
+}
+
+/// A processor on a real thread takes many messages per turn. Of a lane that it takes one by one (its policy drops the oldest,
+/// or it has one place) it took none while the high lane had any, until the turn ended.
+#[test]
+fn the_share_of_the_normal_lane_is_kept_within_one_turn_of_a_real_driver() {
+    for policy in [WhenFull::Wait, WhenFull::DropOldest] {
+        let node = Node::with_options(Options::default());
+        let (seen, add) = log();
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let mut blocked = Some(blocked);
+        let sink = closure(move |high: bool, _cx| {
+            if let Some(blocked) = blocked.take() {
+                let _released = blocked.recv();
+            } else {
+                add.lock().unwrap().push(high);
+            }
+        });
+        let options = MailboxOptions::bounded(1000).when_full(policy);
+        let sink = node.spawn_thread_with("sink", options, sink).unwrap();
+        sink.send(false).unwrap();
+        (0..10).for_each(|_| sink.send(false).unwrap());
+        (0..400).for_each(|_| sink.high().send(true).unwrap());
+        drop(release);
+        sink.drain();
+        sink.ended().wait().unwrap();
+        let seen = taken(&seen);
+        assert_eq!(seen.len(), 410, "{policy:?}");
+        assert!(is_shared_fairly(&seen), "{policy:?}: {seen:?}");
+    }
+}
+
+#[test]
 fn shutdown_names_a_handler_that_outlives_the_limit() {
     let node = Node::with_options(Options::default());
     let (release, blocked) = std::sync::mpsc::channel::<()>();
@@ -461,6 +550,7 @@ fn shutdown_names_a_handler_that_outlives_the_limit() {
     assert_eq!(names, ["stuck"]);
     assert!(report.left[0].handling.is_some());
     assert!(!report.is_clean());
+    assert!(report.took >= Duration::from_millis(200) && report.took < 5 * S);
     drop(release);
     stuck.ended().wait().unwrap();
 }
@@ -485,6 +575,228 @@ fn a_nonsense_capacity_in_the_environment_is_an_error_that_names_it() {
             .output()
             .unwrap();
         assert!(child.status.success(), "{nonsense:?}: {child:?}");
+    }
+}
+
+#[test]
+fn shutdown_ends_at_its_limit_though_two_processors_talk_for_ever() {
+    // In a real node: virtual time stands still while anybody talks.
+    let node = Node::with_options(Options::default());
+    let talker = || {
+        let mut peer: Option<Address<Talker>> = None;
+        Talker(Box::new(move |to| match to {
+            Some(to) => peer = Some(to),
+            // A peer that has ended is no fault of the talker's.
+            None => drop(peer.as_ref().map(|peer| peer.send(None))),
+        }))
+    };
+    let a = node.spawn_thread("a", talker()).unwrap();
+    let b = node.spawn_thread("b", talker()).unwrap();
+    a.send(Some(b.clone())).unwrap();
+    b.send(Some(a.clone())).unwrap();
+    a.send(None).unwrap();
+    let report = node.shutdown(Duration::from_millis(500));
+    assert!(report.took < 5 * S, "{report}");
+    for talker in [a, b] {
+        talker.ended().wait().unwrap();
+    }
+}
+
+struct Talker(Box<dyn FnMut(Option<Address<Talker>>) + Send>);
+impl Processor for Talker {}
+impl Handle<Option<Address<Talker>>> for Talker {
+    type Reply = ();
+    fn handle(&mut self, to: Option<Address<Self>>, _: &mut Cx<'_, Self>) -> Outcome<()> {
+        (self.0)(to);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_hundred_started_calls_take_as_long_as_one_and_blocking_ones_their_sum() {
+    let node = roomy(1);
+    let half = S / 2;
+    let later = closure(move |n: u32, cx: &mut Cx<'_, Closure<u32, u32>, u32>| {
+        let mut token = None;
+        let outcome = cx.reply_later(|t| token = Some(t));
+        cx.after_with(half, move |_, _| token.unwrap().send(n));
+        outcome
+    });
+    let later = node.spawn_thread("later", later).unwrap();
+    let before = node.now();
+    let mut calls: Vec<_> = (0..100).map(|n| later.call(n)).collect();
+    calls.iter_mut().for_each(|call| call.begin());
+    let replies: Vec<_> = calls.into_iter().map(|c| c.wait().unwrap()).collect();
+    assert_eq!(replies, (0..100).collect::<Vec<_>>());
+    assert_eq!(node.now() - before, half);
+    for n in 0..10 {
+        assert_eq!(later.call(n).wait().unwrap(), n);
+    }
+    assert_eq!(node.now() - before, half * 11);
+}
+
+#[test]
+fn a_blocking_call_to_a_neighbour_on_the_same_driver_is_refused_at_once_and_names_both() {
+    for begun in [false, true] {
+        let node = Node::simulated(1);
+        let both = node.driver("both").unwrap();
+        let answers = closure(|(): (), _cx| Ok::<_, Fault>(()));
+        let answers = both.spawn("answers", answers).unwrap();
+        let asks = closure(move |(): (), _cx| {
+            let mut call = answers.call(());
+            if begun {
+                call.begin();
+            }
+            Ok::<_, Fault>(call.wait().unwrap_err().to_string())
+        });
+        let asks = both.spawn("asks", asks).unwrap();
+        let before = node.now();
+        let error = asks.call(()).wait().unwrap();
+        assert_eq!(error, "waiting would never end: asks -> answers");
+        assert_eq!(node.now(), before);
+    }
+}
+
+type Ask = Option<Address<Asker>>;
+
+/// Waits for an answer of whom it is told to ask, and tells what came of it.
+struct Asker(Log<Result<(), CallError>>, Ask);
+impl Processor for Asker {}
+impl Handle<Ask> for Asker {
+    type Reply = ();
+    fn handle(&mut self, ask: Ask, _: &mut Cx<'_, Self>) -> Outcome<()> {
+        match ask {
+            Some(_) => self.1 = ask,
+            None => {
+                let result = self.1.as_ref().unwrap().call(None).wait();
+                self.0.lock().unwrap().push(result);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn blocking_calls_in_a_circle_over_two_or_three_drivers_end() {
+    for (count, seed) in [(2, 0), (2, 1), (3, 0), (3, 1)] {
+        let node = roomy(seed);
+        let (results, add) = log();
+        let askers: Vec<_> = (0..count)
+            .map(|n| {
+                let asker = Asker(add.clone(), None);
+                node.spawn_thread(&format!("asker {n}"), asker).unwrap()
+            })
+            .collect();
+        for n in 0..count {
+            let next = askers[(n + 1) % count].clone();
+            askers[n].send(Some(next)).unwrap();
+        }
+        node.settle();
+        // All at once: each waits for the next.
+        askers.iter().for_each(|asker| asker.send(None).unwrap());
+        node.advance(60 * S);
+        let results = taken(&results);
+        // Each asks when it is told to, and again for whoever asked it and had not given up.
+        assert!(results.len() >= count, "{results:?}");
+        let failed = results.iter().filter(|r| {
+            let error = r.as_ref().err();
+            error.is_some_and(|e| matches!(e, CallError::Timeout | CallError::Deadlock(_)))
+        });
+        assert!(failed.count() > 0, "{results:?}");
+        for asker in &askers {
+            assert_eq!(asker.snapshot().queued, 0);
+            assert_eq!(asker.snapshot().handling_ns, None);
+        }
+    }
+}
+
+/// A very small executor: a thread that sleeps until its future is woken. Fails instead of hanging.
+fn run_alone<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    let until = Instant::now() + 20 * S;
+    loop {
+        let mut cx = std::task::Context::from_waker(&waker);
+        match future.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(result) => return result,
+            std::task::Poll::Pending => std::thread::park_timeout(20 * S),
+        }
+        assert!(Instant::now() < until, "nobody woke the future");
+    }
+}
+
+#[test]
+fn one_address_works_from_several_executors_and_from_a_plain_thread() {
+    // Nothing may be helped on by its limit.
+    let node = Node::with_options(Options::default().call_limit(60 * S));
+    let double = closure(|n: u32, _cx| Ok::<_, Fault>(2 * n));
+    let double = node.spawn_thread("double", double).unwrap();
+    for n in 0..3 {
+        let to = double.clone();
+        let executor = std::thread::spawn(move || {
+            run_alone(async move {
+                let permit = to.reserve().await.unwrap();
+                permit.send(0).unwrap();
+                let first = to.call(n).await.unwrap();
+                first + to.call(first).await.unwrap()
+            })
+        });
+        assert_eq!(executor.join().unwrap(), 6 * n);
+        assert_eq!(double.call(n).wait().unwrap(), 2 * n);
+    }
+    // An operation may move, too: begun on one thread, awaited on another.
+    let mut call = double.call(21);
+    call.begin();
+    let moved = std::thread::spawn(move || run_alone(call).unwrap());
+    assert_eq!(moved.join().unwrap(), 42);
+}
+
+#[test]
+fn an_awaited_call_ends_at_its_limit() {
+    let node = Node::with_options(Options::default());
+    let never = closure(|(): (), cx: &mut Cx<'_, _, ()>| {
+        cx.reply_later(std::mem::forget::<ReplyToken<()>>)
+    });
+    let never = node.spawn_thread("never", never).unwrap();
+    let call = never.call(()).limit(Duration::from_millis(20));
+    assert!(matches!(run_alone(call), Err(CallError::Timeout)));
+}
+
+#[test]
+fn a_panic_and_a_fault_are_told_on_standard_error_with_the_name_and_the_message() {
+    const NAME: &str =
+        "a_panic_and_a_fault_are_told_on_standard_error_with_the_name_and_the_message";
+    const CHILD: &str = "MPROC_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        let node = Node::simulated(1);
+        let fragile = Fragile {
+            goes_on: true,
+            ..Fragile::default()
+        };
+        let fragile = node.spawn_thread("fragile", fragile).unwrap();
+        fragile.send("panic").unwrap();
+        fragile.send("fault").unwrap();
+        node.settle();
+        return;
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([NAME, "--exact", "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{child:?}");
+    let told = String::from_utf8(child.stderr).unwrap();
+    for line in [
+        "mproc: processor \"fragile\" panicked while handling &str: on purpose",
+        "mproc: processor \"fragile\" failed while handling &str: a fault",
+    ] {
+        assert_eq!(told.lines().filter(|l| *l == line).count(), 1, "{told}");
     }
 }
 

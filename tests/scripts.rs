@@ -1,7 +1,9 @@
 //! Scripts, from outside: spinning, timers, ends and refusals.
 
 use mproc::prelude::*;
-use mproc::{CallError, ErrorKind, Fault, OnFault, PublishError, Spun};
+use mproc::{
+    CallError, Closure, ErrorKind, Fault, OnFault, PublishError, Spun, Topics, local_closure,
+};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -102,6 +104,199 @@ fn spin_until_runs_callbacks_until_the_operation_is_done() {
 }
 
 #[test]
+fn an_operation_that_is_not_done_in_time_says_so_with_the_limit_and_can_be_waited_for_again() {
+    let mut script = Node::simulated(1).script().unwrap();
+    let slow = closure(|(): (), cx: &mut Cx<'_, Closure<(), u32>, u32>| {
+        let mut token = None;
+        let later = cx.reply_later(|t| token = Some(t));
+        cx.after_with(SECOND, move |_, _| token.unwrap().send(7));
+        later
+    });
+    let slow = script.spawn("slow", slow).unwrap();
+    let mut call = slow.call(());
+    let before = script.now();
+    for limit in [Duration::from_millis(250), Duration::from_millis(500)] {
+        let error = script.spin_until(&mut call, limit).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        let text = error.to_string();
+        assert_eq!(text, format!("the operation was not done after {limit:?}"));
+    }
+    assert_eq!(script.now() - before, SECOND * 3 / 4);
+    assert_eq!(script.spin_until(&mut call, SECOND).unwrap(), 7);
+    assert_eq!(script.now() - before, SECOND);
+}
+
+#[test]
+fn spin_until_returns_when_another_thread_is_done_and_zero_does_not_wait() {
+    for limit in [Duration::MAX, SECOND * 60] {
+        let mut script = Node::simulated(1).script().unwrap();
+        let worker = closure(|n: u32, cx: &mut Cx<'_, _, u32>| {
+            let node = cx.runtime();
+            let until = node.now() + SECOND;
+            while node.now() < until {
+                node.park(Some(until));
+            }
+            Ok::<_, Fault>(n * 2)
+        });
+        let worker = script.spawn_thread("worker", worker).unwrap();
+        let mut call = worker.call(4);
+        call.begin();
+        let before = script.now();
+        let error = script.spin_until(&mut call, Duration::ZERO).unwrap_err();
+        assert_eq!((error.kind(), script.now()), (ErrorKind::Timeout, before));
+        assert_eq!(script.spin_until(&mut call, limit).unwrap(), 8);
+        assert_eq!(script.now() - before, SECOND);
+    }
+}
+
+/// What another thread adds to a processor of the script, while the script sleeps in `spin_once`.
+type Addition = fn(&mut Cx<'_, Closure<u32, ()>>, &Arc<AtomicBool>);
+
+#[test]
+fn a_blocked_spin_once_notices_what_another_thread_adds() {
+    let timer: Addition = |cx, ran| {
+        let ran = ran.clone();
+        cx.after_with(SECOND, move |_, _| ran.store(true, Ordering::SeqCst));
+    };
+    let subscription: Addition = |cx, ran| {
+        let ran = ran.clone();
+        cx.subscribe(&NUMBERS)
+            .call(move |_, _, _| {
+                ran.store(true, Ordering::SeqCst);
+                Ok(())
+            })
+            .unwrap();
+    };
+    for (add, later) in [(timer, SECOND), (subscription, Duration::ZERO)] {
+        let mut script = Node::simulated(1).script().unwrap();
+        let ran = Arc::new(AtomicBool::new(false));
+        let member = script.spawn("member", closure(|_: u32, _| ())).unwrap();
+        assert_eq!(script.spin_once(Duration::ZERO).unwrap(), Spun::Idle);
+        let (to, flag) = (member.clone(), ran.clone());
+        let other = closure(move |(): (), cx: &mut Cx<'_, _>| {
+            let flag = flag.clone();
+            to.with_processor(move |_, cx| add(cx, &flag)).unwrap();
+            // Room is not the point: the script takes it up while this waits.
+            let node = Node::from(&*cx);
+            let numbers = node.publisher(&NUMBERS)?;
+            numbers.wait_for_subscribers(1, SECOND / 2).ok();
+            numbers.publish(1).map(drop)?;
+            Ok::<_, Fault>(())
+        });
+        let other = script.spawn_thread("other", other).unwrap();
+        let before = script.now();
+        let start = closure(move |(): (), _| other.send(()));
+        let start = script.spawn_thread("start", start).unwrap();
+        start.send(()).unwrap();
+        // The addition itself, then what was added.
+        assert_eq!(script.spin_once(SECOND * 60).unwrap(), Spun::Ran);
+        assert!(!ran.load(Ordering::SeqCst));
+        assert_eq!(script.spin_once(SECOND * 60).unwrap(), Spun::Ran);
+        assert!(ran.load(Ordering::SeqCst));
+        assert_eq!(script.now() - before, later);
+    }
+}
+
+#[test]
+fn a_handler_that_goes_on_later_needs_another_spin_once() {
+    let mut script = Node::simulated(1).script().unwrap();
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let answers = closure(|(): (), _| Ok::<_, Fault>(5_u32));
+    let answers = script.spawn_thread("answers", answers).unwrap();
+    let seen = log.clone();
+    let asks = local_closure(move |(): (), cx: &mut Cx<'_, _>| {
+        seen.borrow_mut().push(0);
+        let seen = seen.clone();
+        answers.call(()).then(cx, move |_, n, _| {
+            seen.borrow_mut().push(n?);
+            Ok(())
+        });
+    });
+    let asks = script.spawn("asks", asks).unwrap();
+    asks.send(()).unwrap();
+    assert_eq!(script.spin_once(SECOND).unwrap(), Spun::Ran);
+    assert_eq!(*log.borrow(), [0]);
+    assert_eq!(script.spin_once(SECOND).unwrap(), Spun::Ran);
+    assert_eq!(*log.borrow(), [0, 5]);
+    assert_eq!(script.spin_once(SECOND).unwrap(), Spun::Idle);
+}
+
+#[test]
+fn a_panic_does_not_stop_the_following_callbacks_however_they_are_reached() {
+    let mut script = roomy(1).script().unwrap().with(Vec::new());
+    script
+        .every(SECOND, |seen: &mut Vec<u32>, _| {
+            seen.push(1);
+            assert_ne!(seen.len(), 1, "wanted");
+        })
+        .unwrap();
+    script
+        .after(SECOND, |_: &mut Vec<u32>, _| -> () { panic!("wanted") })
+        .unwrap();
+    script
+        .after(SECOND, |seen: &mut Vec<u32>, cx| {
+            seen.push(2);
+            // A continuation.
+            let me = cx.me();
+            me.ended()
+                .limit(SECOND)
+                .then(cx, |_, _, _| panic!("wanted"));
+        })
+        .unwrap();
+    script
+        .after(SECOND * 5 / 2, |seen: &mut Vec<u32>, _| seen.push(3))
+        .unwrap();
+    while script.spin_once(SECOND).unwrap() == Spun::Ran && script.state(|s| s.len()).unwrap() < 5 {
+    }
+    assert_eq!(seen(&mut script), [1, 2, 1, 3, 1]);
+}
+
+#[test]
+fn what_is_being_spun_can_be_taken_down_from_inside_and_again_outside() {
+    let mut script = roomy(1).script().unwrap().with(0_u32);
+    let own = Rc::new(RefCell::new(Vec::new()));
+    let numbers = script.publisher(&NUMBERS).unwrap();
+    let inside = (own.clone(), RefCell::new(Some(numbers.clone())));
+    let member = script.spawn("member", closure(|(): (), _| ())).unwrap();
+    let ends = member.clone();
+    let control = script
+        .on(&NUMBERS, move |count, _, cx| {
+            *count += 1;
+            // Its own subscription, a timer, a publisher, a neighbour: all while they are in use.
+            inside
+                .0
+                .borrow_mut()
+                .drain(..)
+                .for_each(|(control, timer)| {
+                    let control: mproc::Control = control;
+                    control.unsubscribe();
+                    control.unsubscribe();
+                    assert!(cx.cancel(timer));
+                    assert!(!cx.cancel(timer));
+                });
+            inside.1.take();
+            ends.kill();
+            ends.stop();
+        })
+        .unwrap();
+    let timer = script.every(SECOND, |count, _| *count += 100).unwrap();
+    own.borrow_mut().push((control.clone(), timer));
+    numbers.publish(1).unwrap();
+    while script.spin_once(SECOND * 10).unwrap() == Spun::Ran {}
+    assert_eq!(script.state(|count| *count).unwrap(), 1);
+    assert_eq!(numbers.publish(2).unwrap().count, 0);
+    control.unsubscribe();
+    assert!(!script.cancel(timer).unwrap());
+    assert!(member.send(()).is_err());
+    member.stop();
+    let node = script.node().clone();
+    assert!(node.shutdown(SECOND).is_clean());
+    assert!(node.shutdown(SECOND).is_clean());
+    drop(script);
+    drop(node);
+}
+
+#[test]
 fn shutdown_inside_a_callback_ends_spin() {
     let (mut script, numbers) = listener();
     script
@@ -132,6 +327,36 @@ fn shutdown_from_another_thread_ends_spin_and_the_timer_never_fires() {
     assert!(other.join().unwrap());
     assert!(began.elapsed() < SECOND * 5);
     assert!(!fired.load(Ordering::SeqCst));
+}
+
+/// The thread that led the end was not told when the script had become quiet, and looked again after half of the limit.
+#[test]
+fn shutdown_from_another_thread_takes_no_longer_than_what_is_left_to_do() {
+    let node = Node::new().unwrap();
+    let mut script = node.script().unwrap();
+    let other = std::thread::spawn(move || node.shutdown(SECOND * 30));
+    script.spin().unwrap();
+    let report = other.join().unwrap();
+    assert!(report.is_clean());
+    assert!(report.took < SECOND * 5, "{report}");
+}
+
+#[test]
+fn an_operation_that_the_end_of_the_node_cuts_off_is_not_said_to_have_taken_its_limit() {
+    let mut script = Node::simulated(1).script().unwrap();
+    let never = closure(|(): (), cx: &mut Cx<'_, Closure<(), ()>, ()>| {
+        cx.reply_later(std::mem::forget::<mproc::ReplyToken<()>>)
+    });
+    let never = script.spawn_thread("never", never).unwrap();
+    script
+        .after(SECOND, |(), cx| cx.runtime().request_shutdown())
+        .unwrap();
+    let before = script.now();
+    let mut call = never.call(());
+    let error = script.spin_until(&mut call, SECOND * 60).unwrap_err();
+    assert_eq!(script.now() - before, SECOND);
+    assert_eq!(error.kind(), ErrorKind::Closed);
+    assert!(!error.to_string().contains("60s"), "{error}");
 }
 
 #[test]
@@ -281,14 +506,54 @@ fn roomy(seed: u64) -> Node {
     Node::simulated_with(seed, mproc::Options::default())
 }
 
+/// The other process of a test about signals: this very test, in a process of its own.
+#[cfg(unix)]
+struct Child {
+    process: std::process::Child,
+    lines: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
+}
+
+#[cfg(unix)]
+impl Child {
+    const MARK: &str = "MPROC_TEST_CHILD";
+
+    fn is_here() -> bool {
+        std::env::var_os(Self::MARK).is_some()
+    }
+
+    fn start(test: &str) -> Self {
+        use std::io::BufRead;
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([test, "--exact", "--nocapture"])
+            .env(Self::MARK, "1")
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { process, lines }
+    }
+
+    /// Waits until it says so.
+    #[track_caller]
+    fn says(&mut self, line: &str) {
+        let said = self.lines.any(|said| said.unwrap() == line);
+        assert!(said, "it ended without saying {line:?}");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.process.id().to_string();
+        let sent = std::process::Command::new("kill")
+            .args([signal, &id])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+}
+
 /// The child spins; the parent sends it a signal once it says that it does.
 #[cfg(unix)]
 #[test]
 fn ctrl_c_and_sigterm_end_a_script_in_order() {
-    use std::io::{BufRead, BufReader};
-    const NAME: &str = "ctrl_c_and_sigterm_end_a_script_in_order";
-    const CHILD: &str = "MPROC_TEST_CHILD";
-    if std::env::var_os(CHILD).is_some() {
+    if Child::is_here() {
         let mut script = mproc::init().unwrap();
         script
             .after(Duration::ZERO, |_, _| println!("\nit spins"))
@@ -298,23 +563,89 @@ fn ctrl_c_and_sigterm_end_a_script_in_order() {
         return;
     }
     for signal in ["-INT", "-TERM"] {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args([NAME, "--exact", "--nocapture"])
-            .env(CHILD, "1")
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap() == "it spins"));
-        let id = child.id().to_string();
-        let sent = std::process::Command::new("kill")
-            .args([signal, &id])
-            .status();
-        assert!(sent.unwrap().success());
-        assert!(
-            lines.any(|line| line.unwrap() == "it ended in order"),
-            "{signal}"
-        );
-        assert!(child.wait().unwrap().success());
+        let mut child = Child::start("ctrl_c_and_sigterm_end_a_script_in_order");
+        child.says("it spins");
+        child.signal(signal);
+        child.says("it ended in order");
+        assert!(child.process.wait().unwrap().success());
     }
+}
+
+/// A script whose worker is in a handler when the end comes, with more queued. Says how far it has come.
+#[cfg(unix)]
+fn a_worker_in_its_handler(returns: bool) -> (Script<()>, mproc::Address<Closure<u32, ()>>) {
+    let mut script = mproc::init().unwrap();
+    let (tell, told) = std::sync::mpsc::channel::<mproc::Address<Closure<(), ()>>>();
+    let mut canary = None;
+    let worker = closure(move |_: u32, cx: &mut Cx<'_, Closure<u32, ()>>| {
+        let canary = canary.get_or_insert_with(|| told.recv().unwrap());
+        // Not a sleep: looks until the first signal has come.
+        while !cx.runtime().is_ending() {
+            std::thread::yield_now();
+        }
+        println!("\nthe end has begun");
+        // While this handler runs nobody is told to end in order before half of the end's limit, so a canary that is killed
+        // tells that the end was cut short.
+        let down = canary.ended().wait().unwrap();
+        println!("\nthe canary was {}", down.exit);
+        if !returns {
+            loop {
+                std::thread::park();
+            }
+        }
+    });
+    let worker = script
+        .spawn_thread_with("worker", MailboxOptions::bounded(8), worker)
+        .unwrap();
+    (0..5).for_each(|n| worker.send(n).unwrap());
+    // Made after the worker, and therefore told after it.
+    let canary = script.spawn_thread("canary", closure(|(): (), _| ()));
+    tell.send(canary.unwrap()).unwrap();
+    script
+        .after(Duration::ZERO, |_, _| println!("\nit spins"))
+        .unwrap();
+    (script, worker)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_ctrl_c_drops_what_is_queued_and_ends_as_soon_as_the_handler_returns() {
+    if Child::is_here() {
+        let (mut script, worker) = a_worker_in_its_handler(true);
+        script.spin().unwrap();
+        let s = worker.snapshot();
+        let dropped = s.dropped.by(mproc::DropCause::Killed);
+        println!("\n{} handled, {dropped} dropped", s.handled);
+        return;
+    }
+    const NAME: &str =
+        "a_second_ctrl_c_drops_what_is_queued_and_ends_as_soon_as_the_handler_returns";
+    let mut child = Child::start(NAME);
+    child.says("it spins");
+    child.signal("-INT");
+    child.says("the end has begun");
+    child.signal("-INT");
+    child.says("the canary was killed");
+    child.says("1 handled, 4 dropped");
+    assert!(child.process.wait().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_third_ctrl_c_ends_the_process_with_130_whatever_its_handlers_do() {
+    if Child::is_here() {
+        let (mut script, _worker) = a_worker_in_its_handler(false);
+        let end = script.spin();
+        println!("\nit was not ended: {end:?}");
+        return;
+    }
+    const NAME: &str = "a_third_ctrl_c_ends_the_process_with_130_whatever_its_handlers_do";
+    let mut child = Child::start(NAME);
+    child.says("it spins");
+    child.signal("-INT");
+    child.says("the end has begun");
+    child.signal("-INT");
+    child.says("the canary was killed");
+    child.signal("-INT");
+    assert_eq!(child.process.wait().unwrap().code(), Some(130));
 }

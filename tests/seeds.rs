@@ -1,10 +1,17 @@
 //! Random programs, one per seed, in the simulated world. `MPROC_SEEDS=n` runs more of them, `MPROC_SEED=n` one.
+//!
+//! Processors send, reserve, call, forward, reply at once or later or never, beat, panic, stop and end each other. Every
+//! message is in a ledger, and at the end each must have met exactly one fate, and each call exactly one result.
 
 use mproc::prelude::*;
-use mproc::{AfterPanic, SendError, TrySendError};
+use mproc::{
+    AfterPanic, CallError, DropCause, Fault, Options, Pending, Permit, ReplyToken, SendError, Tick,
+    TimerId, TrySendError,
+};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Instant;
 
 /// Splitmix64.
 struct Random(u64);
@@ -21,79 +28,429 @@ impl Random {
     fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
+
+    fn ms(&mut self, bound: u64) -> Duration {
+        Duration::from_millis(self.below(bound))
+    }
 }
 
-/// What the test itself counts.
+// ---- the ledger
+
+/// What is known of every message, by its number, and what was seen that must never be.
 #[derive(Default)]
-struct Tally {
-    accepted: AtomicU64,
-    refused: AtomicU64,
-    handled: AtomicU64,
-    out_of_order: Mutex<Vec<String>>,
+struct Ledger {
+    entries: Mutex<Vec<Entry>>,
+    wrong: Mutex<Vec<String>>,
+    beats: AtomicU64,
 }
 
-/// Who sends: numbers what it sends, by target and lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// Sent: an error gives it back.
+    Message,
+    /// A call, or one that was handed on: its fate shows in the call's result.
+    Call,
+}
+
+/// What whoever handled a call has done about its reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owed {
+    /// It was not handled, or its handler has not got so far.
+    Panic,
+    Reply,
+    Fault,
+    /// Its token was dropped, or still is kept.
+    NoReply,
+    /// The message of this number decides.
+    Forwarded(usize),
+}
+
+#[derive(Debug)]
+struct Entry {
+    what: What,
+    by: usize,
+    handled: u32,
+    returned: u32,
+    dead: u32,
+    dropped: u32,
+    /// How often the caller's continuation ran, and how often it was dropped unused.
+    resolved: u32,
+    abandoned: u32,
+    owed: Owed,
+    /// When that was decided, if that is known.
+    decided: Option<Instant>,
+    result: Option<Result<u64, CallError>>,
+    /// How long the caller wanted to wait.
+    until: Option<Instant>,
+}
+
+impl Entry {
+    fn decide(&mut self, owed: Owed, now: Instant) {
+        self.owed = owed;
+        self.decided = Some(now);
+    }
+}
+
+impl Ledger {
+    fn enter(self: &Arc<Self>, what: What, by: usize) -> Tracked {
+        let mut entries = self.entries.lock().unwrap();
+        entries.push(Entry {
+            what,
+            by,
+            handled: 0,
+            returned: 0,
+            dead: 0,
+            dropped: 0,
+            resolved: 0,
+            abandoned: 0,
+            owed: Owed::Panic,
+            decided: None,
+            result: None,
+            until: None,
+        });
+        Tracked {
+            id: entries.len() - 1,
+            ledger: self.clone(),
+        }
+    }
+
+    fn note(&self, id: usize, note: impl FnOnce(&mut Entry)) {
+        note(&mut self.entries.lock().unwrap()[id]);
+    }
+
+    fn wrong(&self, what: String) {
+        self.wrong.lock().unwrap().push(what);
+    }
+}
+
+/// A message's place in the ledger, which notes that it was dropped.
+struct Tracked {
+    id: usize,
+    ledger: Arc<Ledger>,
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.ledger.note(self.id, |e| e.dropped += 1);
+    }
+}
+
+/// What waits for a call's result: it comes once, or the waiting is given up, once.
+struct Waits {
+    id: usize,
+    until: Instant,
+    resolved: bool,
+    ledger: Arc<Ledger>,
+}
+
+impl Waits {
+    fn resolve(mut self, result: Result<u64, CallError>, now: Instant) {
+        self.resolved = true;
+        if matches!(result, Err(CallError::Timeout)) && now < self.until {
+            self.ledger.wrong(format!("call {}: too early", self.id));
+        }
+        self.ledger.note(self.id, |e| {
+            e.resolved += 1;
+            e.result = Some(result);
+            e.until = Some(self.until);
+        });
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        if !self.resolved {
+            self.ledger.note(self.id, |e| e.abandoned += 1);
+        }
+    }
+}
+
+// ---- the program
+
+/// A line in which order is kept: to whom, high or not, and by permit or not. Whoever has a permit has its place already,
+/// and may come before what still waits for one.
+type Line = (usize, bool, bool);
+
+/// The number of what may come at any time.
+const NO_ORDER: u64 = 0;
+
+/// Who sends: numbers what it sends, by line.
 struct Sender {
     who: usize,
-    numbers: BTreeMap<(usize, bool), u64>,
+    numbers: BTreeMap<Line, u64>,
     random: Random,
-    tally: Arc<Tally>,
+    ledger: Arc<Ledger>,
 }
 
-struct Work {
+struct Stamp {
+    tracked: Tracked,
     from: usize,
     high: bool,
+    by_permit: bool,
     number: u64,
     left: u32,
 }
 
+struct Work(Stamp);
+
+/// A call: whose result it decides, and the rest.
+struct Ask(usize, Stamp);
+
 struct Poke;
+
+struct Beat(u64, Tick);
+
+struct Beating {
+    timer: TimerId,
+    series: u64,
+    last: Instant,
+    period: Duration,
+    left: u64,
+}
+
+type Kept = (usize, bool, Permit<Worker>);
 
 struct Worker {
     goes_on: bool,
     sender: Sender,
     peers: Vec<Address<Worker>>,
-    last: BTreeMap<(usize, bool), u64>,
+    last: BTreeMap<Line, u64>,
+    tokens: Vec<(usize, ReplyToken<u64>)>,
+    permits: Vec<Kept>,
+    beating: Option<Beating>,
+    series: u64,
 }
 
 impl Sender {
-    fn send_somewhere(&mut self, peers: &[Address<Worker>], left: u32) {
+    fn somebody(&mut self, peers: &[Address<Worker>]) -> (usize, bool, Address<Worker>) {
         let to = self.random.below(peers.len() as u64) as usize;
         let high = self.random.one_in(5);
-        let number = self.numbers.entry((to, high)).or_default();
-        *number += 1;
-        let work = Work {
-            from: self.who,
-            high,
-            number: *number,
-            left,
-        };
         let address = if high {
             peers[to].high()
         } else {
             peers[to].clone()
         };
-        let ok = match self.random.below(4) {
+        (to, high, address)
+    }
+
+    fn stamp(&mut self, what: What, (to, high, by_permit): Line, left: u32) -> Stamp {
+        let number = self.numbers.entry((to, high, by_permit)).or_default();
+        *number += 1;
+        Stamp {
+            tracked: self.ledger.enter(what, self.who),
+            from: self.who,
+            high,
+            by_permit,
+            number: *number,
+            left,
+        }
+    }
+
+    fn is_back(&self, Work(stamp): Work) {
+        self.ledger.note(stamp.tracked.id, |e| e.returned += 1);
+    }
+
+    fn send_somewhere(&mut self, peers: &[Address<Worker>], left: u32) {
+        let (to, high, address) = self.somebody(peers);
+        let work = Work(self.stamp(What::Message, (to, high, false), left));
+        match self.random.below(4) {
             0 => match address.try_send(work) {
-                Ok(()) => true,
-                Err(TrySendError::Full(_) | TrySendError::Closed(_)) => false,
+                Ok(()) => {}
+                Err(TrySendError::Full(m) | TrySendError::Closed(m)) => self.is_back(m),
             },
             1 => {
-                let limit = Duration::from_millis(self.random.below(20));
-                address.send_timeout(work, limit).is_ok()
+                let limit = self.random.ms(20);
+                if let Err(error) = address.send_timeout(work, limit) {
+                    self.is_back(error.into_inner());
+                }
             }
             _ => match address.send(work) {
-                Ok(()) => true,
+                Ok(()) => {}
                 Err(SendError::Deadlock(_)) => panic!("no send here may be a deadlock"),
-                Err(_) => false,
+                Err(error) => self.is_back(error.into_inner()),
             },
+        }
+    }
+
+    fn use_permit(&mut self, (to, high, permit): Kept, left: u32) {
+        if self.random.one_in(3) {
+            return;
+        }
+        let work = Work(self.stamp(What::Message, (to, high, true), left));
+        match permit.send(work) {
+            Ok(()) => {}
+            Err(TrySendError::Closed(m)) => self.is_back(m),
+            Err(TrySendError::Full(m)) => {
+                self.ledger.wrong("a permit found no room".to_owned());
+                self.is_back(m);
+            }
+        }
+    }
+
+    fn call_somewhere(
+        &mut self,
+        peers: &[Address<Worker>],
+        left: u32,
+        now: Instant,
+        in_order: bool,
+    ) -> (Pending<u64>, Duration, Waits) {
+        let (to, high, address) = self.somebody(peers);
+        let mut stamp = self.stamp(What::Call, (to, high, false), left);
+        if !in_order {
+            stamp.number = NO_ORDER;
+        }
+        let limit = match self.random.below(4) {
+            0 => Duration::ZERO,
+            1 => self.random.ms(100),
+            _ => Duration::from_secs(5),
         };
-        let counter = if ok {
-            &self.tally.accepted
-        } else {
-            &self.tally.refused
+        let waits = Waits {
+            id: stamp.tracked.id,
+            until: now + limit,
+            resolved: false,
+            ledger: self.ledger.clone(),
         };
-        counter.fetch_add(1, Ordering::Relaxed);
+        (address.call(Ask(waits.id, stamp)), limit, waits)
+    }
+}
+
+impl Worker {
+    /// Notes that a message has come, in its turn.
+    fn arrived(&mut self, stamp: &Stamp, name: &str) {
+        let ledger = &self.sender.ledger;
+        ledger.note(stamp.tracked.id, |e| e.handled += 1);
+        let line = (stamp.from, stamp.high, stamp.by_permit);
+        if stamp.number == NO_ORDER {
+            return;
+        }
+        let last = self.last.entry(line).or_default();
+        if stamp.number <= *last {
+            ledger.wrong(format!("{line:?} -> {name}: {} after {last}", stamp.number));
+        }
+        *last = stamp.number;
+    }
+
+    /// What a handler does beside what its message asks for.
+    fn act<R: 'static>(&mut self, left: u32, cx: &mut Cx<'_, Self, R>) {
+        let Self {
+            sender,
+            peers,
+            tokens,
+            permits,
+            ..
+        } = self;
+        if left > 0 {
+            for _ in 0..sender.random.below(4) {
+                sender.send_somewhere(peers, left - 1);
+            }
+            if sender.random.one_in(6) {
+                let (call, limit, waits) = sender.call_somewhere(peers, left - 1, cx.now(), true);
+                call.limit(limit)
+                    .then(cx, move |me: &mut Self, result, cx| {
+                        waits.resolve(result, cx.now());
+                        me.sender.maybe_panic();
+                        Ok(())
+                    });
+            }
+            if sender.random.one_in(8) {
+                let (to, high, address) = sender.somebody(peers);
+                let limit = sender.random.ms(100);
+                let reserve = address.reserve().limit(limit);
+                reserve.then(cx, move |me: &mut Self, permit, _| {
+                    let Ok(permit) = permit else { return Ok(()) };
+                    if me.sender.random.one_in(3) {
+                        me.permits.push((to, high, permit));
+                    } else {
+                        me.sender.use_permit((to, high, permit), left - 1);
+                    }
+                    Ok(())
+                });
+            }
+        }
+        if !permits.is_empty() && sender.random.one_in(2) {
+            let kept = permits.swap_remove(0);
+            sender.use_permit(kept, left.min(1));
+        }
+        if !tokens.is_empty() && sender.random.one_in(2) {
+            let (id, token) = tokens.swap_remove(0);
+            let owed = [Owed::Reply, Owed::Fault, Owed::NoReply][sender.random.below(3) as usize];
+            sender.ledger.note(id, |e| e.decide(owed, cx.now()));
+            match owed {
+                Owed::Reply => token.send(id as u64),
+                Owed::Fault => token.fail(Fault::new("later")),
+                _ => drop(token),
+            }
+        }
+        let random = &mut sender.random;
+        match random.below(120) {
+            0 => cx.stop(),
+            1 | 2 => {
+                let peer = &peers[random.below(peers.len() as u64) as usize];
+                match random.below(3) {
+                    0 => peer.stop(),
+                    1 => peer.drain(),
+                    _ => peer.kill(),
+                }
+            }
+            3..9 => {
+                let delay = random.ms(50);
+                let _timer = cx.after(delay, Poke);
+            }
+            9..17 => {
+                let node = cx.runtime();
+                let until = node.now() + random.ms(30);
+                while node.now() < until {
+                    node.park(Some(until));
+                }
+            }
+            17..23 => self.start_or_change_the_beat(cx),
+            _ => {}
+        }
+        self.sender.maybe_panic();
+    }
+
+    fn start_or_change_the_beat<R: 'static>(&mut self, cx: &mut Cx<'_, Self, R>) {
+        let random = &mut self.sender.random;
+        let period = Duration::from_millis(1 + random.below(60));
+        let now = cx.now();
+        let Some(beating) = &mut self.beating else {
+            self.series += 1;
+            let series = self.series;
+            self.beating = Some(Beating {
+                timer: cx.every(period, move |tick| Beat(series, tick)),
+                series,
+                last: now,
+                period,
+                left: 1 + random.below(8),
+            });
+            return;
+        };
+        let changed = match random.below(3) {
+            0 => {
+                let timer = beating.timer;
+                self.beating = None;
+                cx.cancel(timer)
+            }
+            1 => {
+                beating.last = now;
+                cx.reset(beating.timer)
+            }
+            _ => {
+                (beating.last, beating.period) = (now, period);
+                cx.set_period(beating.timer, period)
+            }
+        };
+        if !changed {
+            self.sender.ledger.wrong("a timer was lost".to_owned());
+        }
+    }
+}
+
+impl Sender {
+    fn maybe_panic(&mut self) {
+        if self.random.one_in(60) {
+            panic!("on purpose");
+        }
     }
 }
 
@@ -109,66 +466,135 @@ impl Processor for Worker {
 
 impl Handle<Work> for Worker {
     type Reply = ();
-    fn handle(&mut self, work: Work, cx: &mut Cx<'_, Self>) -> Outcome<()> {
-        self.sender.tally.handled.fetch_add(1, Ordering::Relaxed);
-        let last = self.last.entry((work.from, work.high)).or_default();
-        if work.number <= *last {
-            let text = format!(
-                "{} -> {}: {} after {last}",
-                work.from,
-                cx.name(),
-                work.number
-            );
-            self.sender.tally.out_of_order.lock().unwrap().push(text);
-        }
-        *last = work.number;
-        if work.left > 0 {
-            for _ in 0..self.sender.random.below(4) {
-                self.sender.send_somewhere(&self.peers, work.left - 1);
-            }
-        }
-        let random = &mut self.sender.random;
-        match random.below(120) {
-            0..3 => panic!("on purpose"),
-            3 => cx.stop(),
-            4 | 5 => {
-                let peer = &self.peers[random.below(self.peers.len() as u64) as usize];
-                match random.below(3) {
-                    0 => peer.stop(),
-                    1 => peer.drain(),
-                    _ => peer.kill(),
-                }
-            }
-            6..12 => {
-                let delay = Duration::from_millis(random.below(50));
-                let _timer = cx.after(delay, Poke);
-            }
-            12..20 => {
-                let node = cx.runtime();
-                let until = node.now() + Duration::from_millis(random.below(30));
-                while node.now() < until {
-                    node.park(Some(until));
-                }
-            }
-            _ => {}
-        }
+    fn handle(&mut self, Work(stamp): Work, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+        self.arrived(&stamp, cx.name().as_str());
+        self.act(stamp.left, cx);
         Ok(())
+    }
+}
+
+impl Handle<Ask> for Worker {
+    type Reply = u64;
+    fn handle(&mut self, Ask(asked, stamp): Ask, cx: &mut Cx<'_, Self, u64>) -> Outcome<u64> {
+        self.arrived(&stamp, cx.name().as_str());
+        let (id, left) = (stamp.tracked.id, stamp.left);
+        let ledger = self.sender.ledger.clone();
+        // Until the reply is given, or promised, a panic answers.
+        let outcome = match self.sender.random.below(6) {
+            0 => {
+                ledger.note(id, |e| e.owed = Owed::NoReply);
+                cx.reply_later(|token| self.tokens.push((id, token)))
+            }
+            1 => {
+                ledger.note(id, |e| e.decide(Owed::NoReply, cx.now()));
+                cx.reply_later(drop)
+            }
+            2 if left > 0 => {
+                let (to, high, address) = self.sender.somebody(&self.peers);
+                let stamp = self.sender.stamp(What::Call, (to, high, false), left - 1);
+                let on = Owed::Forwarded(stamp.tracked.id);
+                ledger.note(id, |e| e.owed = on);
+                cx.forward(&address, Ask(asked, stamp))
+            }
+            3 => Err(Fault::new("at once")),
+            _ => Ok(id as u64),
+        };
+        self.act(left, cx);
+        ledger.note(id, |e| {
+            if e.owed == Owed::Panic {
+                let is_ok = outcome.is_ok();
+                e.decide(if is_ok { Owed::Reply } else { Owed::Fault }, cx.now());
+            }
+        });
+        outcome
     }
 }
 
 impl Handle<Poke> for Worker {
     type Reply = ();
-    fn handle(&mut self, _: Poke, _: &mut Cx<'_, Self>) -> Outcome<()> {
+    fn handle(&mut self, _: Poke, cx: &mut Cx<'_, Self>) -> Outcome<()> {
         self.sender.send_somewhere(&self.peers, 1);
+        self.act(0, cx);
         Ok(())
+    }
+}
+
+impl Handle<Beat> for Worker {
+    type Reply = ();
+    fn handle(&mut self, Beat(series, tick): Beat, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+        let ledger = self.sender.ledger.clone();
+        ledger.beats.fetch_add(1, Ordering::Relaxed);
+        let Some(beating) = self.beating.as_mut().filter(|b| b.series == series) else {
+            ledger.wrong(format!("beat {series} was seen after it was cancelled"));
+            return Ok(());
+        };
+        let due = beating.last + beating.period * (1 + tick.skipped as u32);
+        let in_time = tick.due <= cx.now() && cx.now() < tick.due + beating.period;
+        if tick.due != due || !in_time {
+            ledger.wrong(format!("{}: {tick:?} is off its grid", cx.name()));
+        }
+        beating.last = tick.due;
+        beating.left -= 1;
+        if beating.left == 0 {
+            let timer = beating.timer;
+            self.beating = None;
+            cx.cancel(timer);
+        }
+        self.act(1, cx);
+        Ok(())
+    }
+}
+
+/// The script's own part: it sends, reserves and calls from outside of all handlers.
+fn act_from_outside(
+    node: &Node,
+    script: &mut Sender,
+    peers: &[Address<Worker>],
+    permits: &mut Vec<Kept>,
+    calls: &mut Vec<(Pending<u64>, Duration, Waits)>,
+) {
+    match script.random.below(8) {
+        0 => {
+            let (to, high, address) = script.somebody(peers);
+            let limit = script.random.ms(30);
+            if let Ok(permit) = address.reserve().wait_timeout(limit) {
+                permits.push((to, high, permit));
+            }
+        }
+        1 if !permits.is_empty() => {
+            let kept = permits.swap_remove(0);
+            script.use_permit(kept, 3);
+        }
+        2 => {
+            let (call, limit, waits) = script.call_somewhere(peers, 4, node.now(), true);
+            let result = call.wait_timeout(limit);
+            waits.resolve(result, node.now());
+        }
+        3 => {
+            // If there is no room now, it takes its place when it is waited for.
+            let mut begun = script.call_somewhere(peers, 4, node.now(), false);
+            begun.0.begin();
+            calls.push(begun);
+        }
+        4 if !calls.is_empty() => {
+            let (call, limit, mut waits) = calls.swap_remove(0);
+            if script.random.one_in(3) {
+                return; // taken back
+            }
+            waits.until = node.now() + limit;
+            let result = call.wait_timeout(limit);
+            waits.resolve(result, node.now());
+        }
+        _ => script.send_somewhere(peers, 4),
     }
 }
 
 /// Runs one program. Returns the node's fingerprint, or what is wrong.
 fn run(seed: u64) -> Result<(u64, u64), String> {
-    let node = Node::simulated(seed);
+    let options = Options::from_environment().unwrap();
+    let node = Node::simulated_with(seed, options.dead_letters(usize::MAX));
     let mut random = Random(seed);
-    let tally = Arc::new(Tally::default());
+    let ledger = Arc::new(Ledger::default());
     let drivers: Vec<_> = (0..2)
         .map(|n| node.driver(&format!("driver {n}")).unwrap())
         .collect();
@@ -177,7 +603,7 @@ fn run(seed: u64) -> Result<(u64, u64), String> {
         who,
         numbers: BTreeMap::new(),
         random: Random(random.below(u64::MAX)),
-        tally: tally.clone(),
+        ledger: ledger.clone(),
     };
     let mut peers = Vec::new();
     for who in 0..count {
@@ -187,14 +613,22 @@ fn run(seed: u64) -> Result<(u64, u64), String> {
             2 => WhenFull::Fail,
             _ => WhenFull::Wait,
         };
-        let options = MailboxOptions::bounded(1 + random.below(4) as usize).when_full(policy);
+        // Now and then as large as the environment says.
+        let room = match random.below(6) {
+            0 => MailboxOptions::default(),
+            _ => MailboxOptions::bounded(1 + random.below(4) as usize),
+        };
         let worker = Worker {
             goes_on: random.one_in(2),
             sender: sender(who, &mut random),
             peers: Vec::new(),
             last: BTreeMap::new(),
+            tokens: Vec::new(),
+            permits: Vec::new(),
+            beating: None,
+            series: 0,
         };
-        let name = format!("worker {who}");
+        let (name, options) = (format!("worker {who}"), room.when_full(policy));
         let place = random.below(4) as usize;
         let address = match drivers.get(place) {
             Some(driver) => driver.spawn_with(&name, options, worker),
@@ -208,46 +642,125 @@ fn run(seed: u64) -> Result<(u64, u64), String> {
     }
     node.settle();
     let mut script = sender(count, &mut random);
+    let (mut permits, mut calls) = (Vec::new(), Vec::new());
     for _ in 0..30 {
-        script.send_somewhere(&peers, 4);
+        act_from_outside(&node, &mut script, &peers, &mut permits, &mut calls);
         if random.one_in(5) {
-            node.advance(Duration::from_millis(random.below(40)));
+            node.advance(random.ms(40));
         }
     }
+    drop((permits, calls));
     // Longer than all limits together may take.
     node.advance(Duration::from_secs(600));
+    let wrong = audit(&node, &ledger, &peers);
+    if wrong.is_empty() {
+        Ok(node.fingerprint().unwrap())
+    } else {
+        Err(wrong.join("; "))
+    }
+}
 
-    let (t, fingerprint) = (node.snapshot().runtime.totals, node.fingerprint().unwrap());
-    let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let (accepted, refused) = (get(&tally.accepted), get(&tally.refused));
-    let mut wrong = tally.out_of_order.lock().unwrap().clone();
+/// Compares the ledger with what the node says, when nothing goes on any more.
+fn audit(node: &Node, ledger: &Arc<Ledger>, peers: &[Address<Worker>]) -> Vec<String> {
+    let t = node.snapshot().runtime.totals;
+    let letters = node.dead_letters().count();
+    let mut empty_letters = 0;
+    for letter in node.dead_letters().take() {
+        let at = letter.header.at;
+        let id = match letter.into_message::<Work>() {
+            Ok(Work(stamp)) => Some(stamp.tracked.id),
+            Err(letter) => match letter.into_message::<Ask>() {
+                Ok(Ask(_, stamp)) => Some(stamp.tracked.id),
+                // A call that was taken back while it was queued.
+                Err(_) => None,
+            },
+        };
+        match id {
+            Some(id) => ledger.note(id, |e| {
+                e.dead += 1;
+                e.decided = Some(at);
+            }),
+            None => empty_letters += 1,
+        }
+    }
+    let mut wrong = std::mem::take(&mut *ledger.wrong.lock().unwrap());
+    let entries = ledger.entries.lock().unwrap();
+    // Messages that came back; calls without a trace, which came back or were taken back; those among them of which it is
+    // not known whether they were ever queued.
+    let (mut returned, mut traceless, mut unknown) = (0, 0, 0);
+    for (id, e) in entries.iter().enumerate() {
+        returned += u64::from(e.returned);
+        let fates = e.handled + e.returned + e.dead;
+        let is_traceless = e.what == What::Call && fates == 0;
+        if is_traceless {
+            traceless += 1;
+            let from_outside = e.by == peers.len();
+            let gave_up = !matches!(e.result, Some(Err(CallError::Full | CallError::Stopped(_))));
+            unknown += u64::from(from_outside && gave_up);
+        }
+        let once = fates == 1 || is_traceless;
+        if !once || e.dropped != 1 {
+            wrong.push(format!("message {id}: {e:?}"));
+        }
+    }
+    for (id, e) in entries.iter().enumerate() {
+        if e.what != What::Call || e.resolved + e.abandoned == 0 {
+            let is_forwarded = entries.iter().any(|o| o.owed == Owed::Forwarded(id));
+            if e.what == What::Call && !is_forwarded {
+                wrong.push(format!("call {id} has no end: {e:?}"));
+            }
+            continue;
+        }
+        let may_be_abandoned = e.by == peers.len() || peers[e.by].exit().is_some();
+        let once = e.resolved + e.abandoned == 1 && (e.abandoned == 0 || may_be_abandoned);
+        if !once || e.result.as_ref().is_some_and(|r| !fits(&entries, id, r)) {
+            wrong.push(format!("call {id}: {e:?}"));
+        }
+    }
     let mut check = |what: &str, left: u64, right: u64| {
         if left != right {
             wrong.push(format!("{what}: {left} != {right}"));
         }
     };
+    let handled = entries.iter().map(|e| u64::from(e.handled)).sum();
+    let cancelled = t.dropped.by(DropCause::Cancelled);
+    let dropped = t.dropped.total() + t.outbox_dropped;
     check("queued", t.queued, 0);
     check("outbox", t.outbox, 0);
-    check("handled, by the test", get(&tally.handled), t.handled);
-    check(
-        "received",
-        t.received,
-        t.handled + t.dropped.total() + t.queued,
-    );
-    check(
-        "accepted",
-        accepted,
-        t.received + t.outbox + t.outbox_dropped,
-    );
-    check("refused", refused, t.returned);
-    let dropped = t.dropped.total() + t.outbox_dropped;
-    check("dead letters", node.dead_letters().count(), dropped);
+    check("handled, by the ledger", handled, t.handled);
+    check("received", t.received, t.handled + t.dropped.total());
+    check("dead letters", letters + cancelled, dropped);
     let each: u64 = peers.iter().map(|p| p.snapshot().returned).sum();
-    check("refused, by processor", refused, each);
-    if wrong.is_empty() {
-        Ok(fingerprint)
-    } else {
-        Err(wrong.join("; "))
+    check("returned, by processor", each, t.returned);
+    // Of the calls without a trace those that were queued were taken back, and all others came back.
+    let came_back = (returned + traceless).checked_sub(empty_letters + cancelled);
+    if !came_back.is_some_and(|n| t.returned <= n && n <= t.returned + unknown) {
+        wrong.push(format!(
+            "returned: {} and {came_back:?}, {unknown} unknown",
+            t.returned
+        ));
+    }
+    wrong
+}
+
+/// True if a call may have this result, by what became of its message.
+fn fits(entries: &[Entry], id: usize, result: &Result<u64, CallError>) -> bool {
+    let mut at = id;
+    while let (1, Owed::Forwarded(next)) = (entries[at].handled, entries[at].owed) {
+        at = next;
+    }
+    let e = &entries[at];
+    match result {
+        // That it did not come too early has been checked.
+        Err(CallError::Timeout) => e.decided.is_none_or(|at| Some(at) >= entries[id].until),
+        Ok(answered_by) => (e.handled, e.owed) == (1, Owed::Reply) && *answered_by == at as u64,
+        Err(CallError::Faulted(_)) => (e.handled, e.owed) == (1, Owed::Fault),
+        Err(CallError::Panicked(_)) => (e.handled, e.owed) == (1, Owed::Panic),
+        Err(CallError::NoReply) => (e.handled, e.owed) == (1, Owed::NoReply),
+        Err(CallError::Dropped) => e.dead == 1,
+        Err(CallError::Stopped(_)) => e.handled == 0,
+        Err(CallError::Full) => e.handled + e.dead == 0,
+        Err(_) => false,
     }
 }
 

@@ -246,6 +246,45 @@ fn a_lossy_subscriber_never_holds_a_publisher_back() {
     }
 }
 
+#[test]
+fn a_lossy_subscriber_never_holds_a_publisher_back_while_its_handler_is_busy() {
+    for when_full in [WhenFull::DropOldest, WhenFull::DropNewest, WhenFull::Latest] {
+        struct Busy(WhenFull);
+        impl Processor for Busy {
+            fn started(&mut self, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+                let options = options().capacity(2).when_full(self.0);
+                cx.subscribe(&NUMBERS).options(options).call(|_, _, cx| {
+                    let node = cx.runtime();
+                    let until = node.now() + SECOND * 60;
+                    while node.now() < until {
+                        node.park(Some(until));
+                    }
+                    Ok(())
+                })?;
+                Ok(())
+            }
+        }
+        let node = Node::simulated(1);
+        node.spawn_thread("busy", Busy(when_full)).unwrap();
+        let p = node.publisher(&NUMBERS).unwrap();
+        p.wait_for_subscribers(1, SECOND).unwrap();
+        p.publish(0).unwrap();
+        node.settle();
+        let before = node.now();
+        (1..50).for_each(|n| drop(p.publish(n).unwrap()));
+        assert_eq!(node.now(), before, "{when_full:?}");
+        node.advance(SECOND * 600);
+        let shot = node
+            .snapshot()
+            .topics
+            .into_iter()
+            .find(|t| t.name == "numbers");
+        let shot = shot.unwrap();
+        assert_eq!(shot.subscriptions.len(), 1);
+        assert_conserved(&shot.subscriptions[0]);
+    }
+}
+
 // ---- in flight, flush, leases
 
 #[test]
@@ -571,6 +610,105 @@ fn a_conflict_of_types_names_both() {
     assert!(text.contains("u32") && text.contains("String"), "{text}");
     let error = node.publisher(&Topic::<u32>::new("a/*")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidName);
+}
+
+/// Two names with one 64-bit FNV-1a hash.
+const TWINS: [&str; 2] = ["8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ"];
+
+#[test]
+fn two_names_with_one_id_are_refused_and_the_error_names_both() {
+    for [first, second] in [TWINS, [TWINS[1], TWINS[0]]] {
+        let node = Node::simulated(1);
+        let (known, wanted) = (NUMBERS.renamed(first), NUMBERS.renamed(second));
+        assert_eq!(known.id(), wanted.id());
+        let p = node.publisher(&known).unwrap();
+        let s = node.subscription(&known).unwrap();
+        for error in [
+            node.publisher(&wanted).unwrap_err(),
+            node.subscription(&wanted).unwrap_err(),
+            node.channel(&wanted, options()).unwrap_err(),
+            node.subscribe(&wanted, drop).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::TypeConflict);
+            let text = error.to_string();
+            assert!(text.contains(first) && text.contains(second), "{text}");
+        }
+        // The first is none the worse for it.
+        p.publish(1).unwrap();
+        assert_eq!(values(&s), [1]);
+    }
+}
+
+#[test]
+fn a_pair_that_is_the_id_of_a_name_is_refused_and_the_error_names_both() {
+    let id = NUMBERS.id();
+    let pair: Topic<u32> = Topic::with_id(TopicId::new(id.mid(), id.cmd()));
+    for (known, wanted) in [(NUMBERS, pair), (pair, NUMBERS)] {
+        let node = Node::simulated(1);
+        let _p = node.publisher(&known).unwrap();
+        let error = node.subscription(&wanted).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TypeConflict);
+        let text = error.to_string();
+        let named = text.contains("\"numbers\"") && text.contains(&id.to_string());
+        assert!(named, "{text}");
+    }
+}
+
+#[test]
+fn a_bad_topic_name_is_refused_and_the_error_says_why() {
+    let node = Node::simulated(1);
+    let long = "x".repeat(256);
+    for (name, problem) in [(&*long, "256 bytes"), ("a\nb", "byte 1"), ("a/*", "*")] {
+        let topic = NUMBERS.renamed(name);
+        for error in [
+            node.publisher(&topic).unwrap_err(),
+            node.subscription(&topic).unwrap_err(),
+            node.channel(&topic, options()).unwrap_err(),
+            node.subscribe(&topic, drop).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::InvalidName);
+            assert!(error.to_string().contains(problem), "{error}");
+        }
+    }
+    for (name, problem) in [("", "empty"), (&*long, "256 bytes"), ("a\nb", "byte 1")] {
+        for (from, to) in [(name, "fine"), ("fine", name)] {
+            let error = node.connect(from, to).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidName);
+            assert!(error.to_string().contains(problem), "{error}");
+        }
+    }
+    // 255 bytes are not too many.
+    node.publisher(&NUMBERS.renamed(&long[1..])).unwrap();
+}
+
+#[test]
+fn an_empty_topic_name_is_refused() {
+    let node = Node::simulated(1);
+    let error = node.publisher(&Topic::<u32>::new("")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidName);
+    assert!(error.to_string().contains("empty"), "{error}");
+    let error = node.subscription(&Topic::<u32>::local("")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidName);
+}
+
+#[test]
+fn an_impossible_pattern_is_refused_and_the_error_names_the_segment() {
+    let node = Node::simulated(1);
+    for (pattern, problem) in [
+        ("", "empty"),
+        ("robot//pose", "segment 2"),
+        ("/robot", "segment 1"),
+        ("robot/", "segment 2"),
+        ("robot/*left", "\"*left\""),
+        ("a/b/***", "segment 3"),
+        ("a/\n", "control character"),
+    ] {
+        let error = node.subscription_matching(pattern, options()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidName, "{pattern:?}");
+        let text = error.to_string();
+        let named = text.contains(problem) && text.contains(&format!("{pattern:?}"));
+        assert!(named, "{text}");
+    }
 }
 
 #[test]

@@ -129,7 +129,8 @@ impl Graph {
             }
             return Ok((core, 0));
         }
-        if !topic.name().is_empty() {
+        // A topic that is called by id has no name; one whose name is empty has the id of that.
+        if !topic.name().is_empty() || topic.id() == TopicId::from_name("") {
             Name::new(topic.name()).map_err(|error| {
                 Error::new(
                     ErrorKind::InvalidName,

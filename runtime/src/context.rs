@@ -105,7 +105,7 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
     ///
     /// The grid is fixed: the next tick is due one period after the last was *due*, so nothing drifts. If a handler takes
     /// longer than a period, the ticks that were missed are left out, and the next says how many
-    /// ([`Tick::skipped`]). There is at most one undelivered tick.
+    /// ([`Tick::skipped`]). There is at most one undelivered tick. A period below 1 microsecond counts as 1 microsecond.
     ///
     /// # Examples
     ///

@@ -29,7 +29,7 @@ pub enum DropCause {
     Timeout,
     /// It stood in an outbox when its target ended.
     TargetEnded,
-    /// It stood in an outbox when its sender was killed.
+    /// It stood in an outbox when its sender ended otherwise than in order.
     SenderEnded,
     /// Its subscription ended while it was queued.
     Unsubscribed,

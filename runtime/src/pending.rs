@@ -140,14 +140,18 @@ impl<T: 'static, E: 'static> Pending<T, E> {
         let waker = world.waker();
         // The clock is read only if it comes to sleeping.
         let mut deadline = None;
-        if current::handler().is_some() {
-            deadline = Some(world.now().checked_add(limit));
-            deliver_outbox(&runtime, deadline.flatten());
-        }
         let mut spun = false;
         loop {
             if let Poll::Ready(result) = self.poll_begun(&waker) {
                 return result;
+            }
+            if current::is_unsettled() {
+                // What the handler has sent before may be what the answer needs, and the operation itself may stand behind it.
+                let until = *deadline.get_or_insert_with(|| world.now().checked_add(limit));
+                deliver_outbox(&runtime, until);
+                if let Poll::Ready(result) = self.poll_begun(&waker) {
+                    return result;
+                }
             }
             if !spun {
                 spun = true;

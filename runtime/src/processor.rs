@@ -22,6 +22,9 @@ pub trait Processor: Sized + 'static {
     }
 
     /// Called once when the processor ends, on the driver's thread, after the last message. Not called after a panic.
+    ///
+    /// What it sends is delivered; if there is no room, an orderly end (`exit` is [`Exit::Stopped`]) waits for it as long as
+    /// the limit of the send allows, with the mailbox closed.
     fn stopped(&mut self, exit: &Exit, cx: &mut Cx<'_, Self>) {
         let _ = (exit, cx);
     }

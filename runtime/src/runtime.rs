@@ -371,7 +371,11 @@ impl RuntimeCore {
         if self.led.swap(true, SeqCst) {
             // Somebody else leads. This thread's scripts must still be served.
             let waker = self.world.waker();
-            let over = self.wait_serving(deadline, None, || self.over.poll(&waker));
+            let over = self.wait_serving(deadline, None, || {
+                // The leader waits for this thread's scripts, too, and nobody else says that they are idle.
+                self.a_driver_is_idle();
+                self.over.poll(&waker)
+            });
             let left = if over { Vec::new() } else { self.left() };
             return report(left);
         }

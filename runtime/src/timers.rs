@@ -41,6 +41,9 @@ struct Timer<P: Processor> {
     call: Option<TimerCall<P>>,
 }
 
+/// A shorter period would let nothing else run.
+const SHORTEST_PERIOD: Duration = Duration::from_micros(1);
+
 impl<P: Processor> Timers<P> {
     pub(crate) fn new() -> Self {
         Self { slots: Vec::new() }
@@ -54,8 +57,7 @@ impl<P: Processor> Timers<P> {
         call: TimerCall<P>,
     ) -> TimerId {
         let now = cell.driver.world().now();
-        // A period of 0 would never let anything else run.
-        let period = period.map(|p| p.max(Duration::from_nanos(1)));
+        let period = period.map(|p| p.max(SHORTEST_PERIOD));
         let slots = &mut local.timers.slots;
         let slot = match slots.iter().position(|t| !t.used) {
             Some(free) => free,
@@ -115,7 +117,7 @@ impl<P: Processor> Timers<P> {
             return false;
         };
         if let Some(period) = period {
-            let period = period.max(Duration::from_nanos(1));
+            let period = period.max(SHORTEST_PERIOD);
             timer.delay = period;
             if timer.period.is_some() {
                 timer.period = Some(period);

@@ -1,6 +1,6 @@
 //! The end of a processor.
 
-use super::{Body, Cell, count, panic_message};
+use super::{Body, Cell, Watcher, count, panic_message};
 use crate::context::{Cx, Promise};
 use crate::dead_letters::DropCause;
 use crate::exit::{Down, Exit};
@@ -31,56 +31,80 @@ impl<P: Processor> Cell<P> {
         );
     }
 
-    /// The end of the processor, on its driver's thread.
-    pub(super) fn end(self: &Arc<Self>, body: &mut Body<P>, exit: Exit) {
-        if std::mem::replace(&mut body.local.ended, true) {
+    /// Calls `stopped`, once. What it sends is delivered if there is room; an orderly end waits for the rest (see `serve`).
+    pub(super) fn say_farewell(self: &Arc<Self>, body: &mut Body<P>, exit: &Exit) {
+        if std::mem::replace(&mut body.local.farewell, true) {
             return;
         }
-        if !matches!(exit, Exit::Panicked(_))
-            && let Some(processor) = &mut body.processor
-        {
-            self.open(&mut body.local);
-            let mut cx = Cx::new(self, &mut body.local, Promise::none());
-            if let Err(payload) =
-                catch_unwind(AssertUnwindSafe(|| processor.stopped(&exit, &mut cx)))
-            {
-                let message = panic_message(&*payload);
-                hook::panic(&self.name, "stopped", &message);
-                crate::context::tell_unwound(&message);
+        self.open(&mut body.local);
+        let stopped = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(processor) = &mut body.processor {
+                processor.stopped(exit, &mut Cx::new(self, &mut body.local, Promise::none()));
             }
-            self.close_visit(body);
+            self.settle(body);
+        }));
+        if let Err(payload) = stopped {
+            let message = panic_message(&*payload);
+            hook::panic(&self.name, "stopped", &message);
+            crate::context::tell_unwound(&message);
         }
-        let local = &mut body.local;
+        self.close_visit(body);
+    }
+
+    /// Takes no more messages; what is queued becomes dead letters. With `ended` the processor has ended, and those who
+    /// watch it are returned.
+    pub(super) fn close_mailbox(
+        &self,
+        body: &mut Body<P>,
+        exit: &Exit,
+        ended: bool,
+    ) -> Vec<Watcher> {
         let cause = if matches!(exit, Exit::Stopped) {
             DropCause::Stopped
         } else {
             DropCause::Killed
         };
         let mut left: Vec<Envelope<P>> = Vec::new();
-        move_all(&mut local.batch, &mut left);
-        let (wake, watchers, control) = {
+        move_all(&mut body.local.batch, &mut left);
+        let (wake, watchers) = {
             let mut lanes = self.mailbox.lanes.lock();
             let mut wake = lanes.normal.close(&self.mailbox.progress.normal);
             lanes.normal.abandon_batch(&self.mailbox.progress.normal);
             move_all(&mut lanes.normal.drain(), &mut left);
-            let high = lanes.rare().high.as_mut().map(|high| {
-                let wake = high.close(&self.mailbox.progress.high);
-                (wake, high.drain())
-            });
-            if let Some((more, mut queued)) = high {
-                wake.extend(more);
-                move_all(&mut queued, &mut left);
-            }
             let rare = lanes.rare();
-            rare.ended = Some(exit.clone());
+            if let Some(high) = rare.high.as_mut() {
+                wake.extend(high.close(&self.mailbox.progress.high));
+                move_all(&mut high.drain(), &mut left);
+            }
             rare.drops.add(cause, left.len() as u64);
-            let watchers = std::mem::take(&mut rare.watchers);
-            (wake, watchers, std::mem::take(&mut lanes.control))
+            if ended {
+                rare.ended = Some(exit.clone());
+                (wake, std::mem::take(&mut rare.watchers))
+            } else {
+                (wake, Vec::new())
+            }
         };
         wake.into_iter().for_each(Waker::wake);
         for envelope in left {
-            self.dead_letter(envelope, cause, Some(&exit));
+            self.dead_letter(envelope, cause, Some(exit));
         }
+        watchers
+    }
+
+    /// The end of the processor, on its driver's thread.
+    pub(super) fn end(self: &Arc<Self>, body: &mut Body<P>, exit: Exit) {
+        if std::mem::replace(&mut body.local.ended, true) {
+            return;
+        }
+        if !matches!(exit, Exit::Panicked(_)) {
+            self.say_farewell(body, &exit);
+        }
+        let watchers = self.close_mailbox(body, &exit, true);
+        let local = &mut body.local;
+        let control = {
+            let mut lanes = self.mailbox.lanes.lock();
+            std::mem::take(&mut lanes.control)
+        };
         // From here on, dropping things runs user code that might panic; the end goes on all the same.
         let control = (control, std::mem::take(&mut local.control));
         self.quietly("drop", || drop(control));

@@ -19,6 +19,8 @@ pub(crate) struct Local<P: Processor> {
     pub(super) ended: bool,
     pub(crate) stop: bool,
     pub(super) draining: bool,
+    /// `stopped` was called: what it sent is still to be delivered.
+    pub(super) farewell: bool,
     pub(crate) stalled: bool,
     pub(super) pass: bool,
     /// The high lane has something.
@@ -58,6 +60,7 @@ impl<P: Processor> Local<P> {
             ended: false,
             stop: false,
             draining: false,
+            farewell: false,
             stalled: false,
             pass: false,
             high: false,
@@ -90,9 +93,13 @@ impl<P: Processor> Local<P> {
             && !self.draining
     }
 
-    /// True if nothing that was queued is left on the driver's side, subscriptions included.
+    /// True if nothing that was queued is left on the driver's side, subscriptions included, and nothing that a message has
+    /// begun goes on (each of these has a limit).
     pub(super) fn is_drained(&self) -> bool {
-        self.batch.is_empty() && self.ready.is_empty() && !self.stalled
+        self.batch.is_empty()
+            && self.ready.is_empty()
+            && self.continuations.is_empty()
+            && !self.stalled
     }
 
     pub(super) fn slot(&self, id: LaneId) -> Option<&LaneSlot<P>> {

@@ -95,6 +95,14 @@ impl<P: Processor> Cell<P> {
                     self.close_visit(body);
                     match visit {
                         Visit::Done(next) => break next,
+                        Visit::End(Exit::Stopped) if !body.local.farewell => {
+                            // Ends for good when what it sends in `stopped` is delivered or given up. Meanwhile nobody may
+                            // wait for it, or two could wait for each other.
+                            self.say_farewell(body, &Exit::Stopped);
+                            if body.local.stalled {
+                                let _nobody = self.close_mailbox(body, &Exit::Stopped, false);
+                            }
+                        }
                         Visit::End(exit) => self.end(body, exit),
                     }
                 }
@@ -247,6 +255,9 @@ impl<P: Processor> Cell<P> {
         let progress = &self.mailbox.progress;
         let local = &mut body.local;
         let signals = std::mem::take(&mut lanes.signals);
+        if local.farewell {
+            return self.refill_after_farewell(lanes, body, signals);
+        }
         if !lanes.control.is_empty() {
             local.control.append(&mut lanes.control);
         }
@@ -315,6 +326,29 @@ impl<P: Processor> Cell<P> {
         None
     }
 
+    /// `stopped` was called: nothing more is served, and the processor ends when its outbox is empty.
+    fn refill_after_farewell(
+        self: &Arc<Self>,
+        mut lanes: MutexGuard<'_, Lanes<P>>,
+        body: &mut Body<P>,
+        signals: Signals,
+    ) -> Option<Visit> {
+        if signals.is_empty() && body.local.stalled {
+            lanes.stalled = true;
+            return Some(self.go_idle(&mut lanes, &mut body.local));
+        }
+        drop(lanes);
+        if signals.has(Signals::KILL) {
+            return Some(Visit::End(Exit::Killed));
+        }
+        self.settle(body);
+        if !body.local.stalled {
+            return Some(Visit::End(Exit::Stopped));
+        }
+        // What has come meanwhile is seen under the lock.
+        self.refill(body)
+    }
+
     /// Serves one thing: control, a message or an item of a subscription, in turn.
     #[inline]
     fn step(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> Step {
@@ -376,6 +410,11 @@ impl<P: Processor> Cell<P> {
         let had_pass = local.stalled;
         let served = if local.high_run >= HIGH_RUN {
             local.high_run = 0;
+            if local.batch.is_empty() {
+                // A lane that is taken one by one has no batch to go on with, and must have its turn all the same.
+                let wake = self.take(&mut self.mailbox.lanes.lock(), local);
+                wake.into_iter().for_each(Waker::wake);
+            }
             self.deliver_normal(processor, local) || self.deliver_high(processor, local)
         } else {
             self.deliver_high(processor, local) || self.deliver_normal(processor, local)
