@@ -52,6 +52,7 @@ impl<R: 'static> Promise<R> {
         Self(slot)
     }
 
+    #[inline]
     fn take(&mut self) -> Option<Arc<dyn ReplySlot<R>>> {
         self.0.take()
     }
@@ -279,6 +280,7 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
     /// Handles `message` here and now, as if it had come by the mailbox; a fault goes the same way.
     ///
     /// For lanes and timers, which turn what comes into the processor's own messages.
+    #[inline]
     pub fn handle_now<M: 'static>(&mut self, processor: &mut P, message: M)
     where
         P: Handle<M>,
@@ -503,12 +505,19 @@ impl<P: Processor, R: 'static> fmt::Debug for Cx<'_, P, R> {
 }
 
 impl<R: 'static> Drop for Promise<R> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(slot) = self.take() {
+            Self::broken(slot);
+        }
+    }
+}
+
+impl<R: 'static> Promise<R> {
     /// A handler that unwinds leaves its promise behind. Its caller is told when the panic's message is known, a few
     /// frames further out.
-    fn drop(&mut self) {
-        let Some(slot) = self.take() else {
-            return;
-        };
+    #[cold]
+    fn broken(slot: Arc<dyn ReplySlot<R>>) {
         if std::thread::panicking() {
             UNWOUND.with(|unwound| {
                 unwound.borrow_mut().push(Box::new(move |message| {

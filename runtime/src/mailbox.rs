@@ -147,16 +147,18 @@ pub(crate) struct Flags {
     pub(crate) attention: AtomicBool,
 }
 
+/// What every push touches stands together.
+#[repr(C)]
 pub(crate) struct Lanes<P: Processor> {
     pub(crate) normal: Queue<Parcels<P>>,
+    /// Messages that came in, also those dropped at once by the policy.
+    pub(crate) received: u64,
+    pub(crate) scheduled: bool,
+    pub(crate) stalled: bool,
+    pub(crate) signals: Signals,
     pub(crate) control: VecDeque<Control<P>>,
     /// Lanes of subscriptions that have something.
     pub(crate) ready: VecDeque<LaneId>,
-    pub(crate) signals: Signals,
-    pub(crate) scheduled: bool,
-    pub(crate) stalled: bool,
-    /// Messages that came in, also those dropped at once by the policy.
-    pub(crate) received: u64,
     pub(crate) rare: Option<Box<Rare<P>>>,
 }
 

@@ -203,18 +203,19 @@ impl<T> Items for VecDeque<T> {
     }
 }
 
-/// A bounded queue; see the module's documentation.
+/// A bounded queue; see the module's documentation. What every push touches stands together.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Queue<I> {
     items: I,
     capacity: usize,
-    when_full: WhenFull,
-    closed: bool,
     reserved: usize,
     /// `Progress::rest` as last seen: it only shrinks until the next batch, so this is never too small.
     rest_seen: usize,
-    high_water: usize,
     waiting: Option<Box<Waiting>>,
+    closed: bool,
+    when_full: WhenFull,
+    high_water: usize,
 }
 
 /// The capacity of a queue that has no bound.
@@ -297,6 +298,12 @@ impl<I: Items> Queue<I> {
         }
     }
 
+    /// True if [`admit`](Self::admit) would give a free place.
+    #[inline]
+    pub fn has_room(&mut self, progress: &Progress) -> bool {
+        !self.closed && self.nobody_waits() && self.free(progress) > 0
+    }
+
     /// Asks for a place for one more item, without waiting. Unless the answer is to refuse, [`insert`](Self::insert)
     /// follows under the same lock.
     #[inline]
@@ -304,7 +311,7 @@ impl<I: Items> Queue<I> {
         if self.closed {
             return Admit::Closed;
         }
-        if self.nobody_waits() && self.free(progress) > 0 {
+        if self.has_room(progress) {
             return Admit::Room;
         }
         self.high_water = self.capacity;
@@ -435,12 +442,17 @@ impl<I: Items> Queue<I> {
     }
 
     /// Gives free places to those who wait, in order: wake those returned, after the lock is released.
+    #[inline]
     #[must_use]
     pub fn hand_out(&mut self, progress: &Progress) -> Vec<Waker> {
-        let mut wake = Vec::new();
         if self.waiting.is_none() {
-            return wake;
+            return Vec::new();
         }
+        self.hand_out_in_order(progress)
+    }
+
+    fn hand_out_in_order(&mut self, progress: &Progress) -> Vec<Waker> {
+        let mut wake = Vec::new();
         while self.free(progress) > 0 {
             let Some(waiting) = &mut self.waiting else {
                 break;

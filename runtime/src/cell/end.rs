@@ -8,7 +8,7 @@ use crate::parcel::Envelope;
 use crate::parcels::Parcels;
 use crate::processor::Processor;
 use crate::queue::Items as _;
-use crate::sync::Relaxed;
+use crate::sync::{Relaxed, Release};
 use crate::timers::Timers;
 use crate::{hook, waits_for};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -133,6 +133,8 @@ impl<P: Processor> Cell<P> {
         local.waker = None;
         let processor = body.processor.take();
         self.quietly("drop", || drop(processor));
+        // A handler that panicked has left its visit half way.
+        self.counters.since.store(0, Release);
         hook::ended(&self.name, &exit);
         self.driver
             .runtime()

@@ -31,6 +31,9 @@ pub(crate) struct Local<P: Processor> {
     /// What was taken out of the normal lane and is not handled yet.
     pub(super) batch: Parcels<P>,
     pub(super) pace: Pace,
+    /// The cell is running but no longer `scheduled`, because the message in `batch` is taken to be the only one: a push
+    /// puts it on the ready queue again, behind this visit. See the table in `cell/mod.rs`.
+    pub(super) released: bool,
     pub(super) control: VecDeque<Control<P>>,
     pub(super) ready: VecDeque<LaneId>,
     pub(super) outbox: Outbox,
@@ -68,6 +71,7 @@ impl<P: Processor> Local<P> {
             turn: 0,
             batch: Parcels::default(),
             pace: Pace::default(),
+            released: false,
             control: VecDeque::new(),
             ready: VecDeque::new(),
             outbox: Outbox::default(),

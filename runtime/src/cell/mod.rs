@@ -8,10 +8,12 @@
 //! | idle: `scheduled` is false                          | nobody                                | a push that sets `scheduled`       |
 //! | scheduled: on its driver's ready queue, once        | nobody                                | the driver taking it off the queue |
 //! | running: taken off the queue, `scheduled` still true | the driver's thread, inside `run`    | `run` returning                    |
+//! | running and released: `scheduled` is false, or the cell stands on the ready queue again | the driver's thread, inside `run` | `run` returning |
 //! | entered by its script between two turns             | the script's thread, inside `enter`   | `enter` returning                  |
 //!
 //! `scheduled` is set and cleared under the mailbox's lock, and a cell is queued exactly when it goes from false to
-//! true, so it stands on at most one queue. The lock also carries what one visit wrote to the next visit, should that be
+//! true, so it stands on at most one queue. A driver is one thread, so a cell that stands on the queue while it is running is
+//! not entered twice. The lock also carries what one visit wrote to the next visit, should that be
 //! on another thread. A driver that is manual runs cells on the thread that made it and nowhere else; `enter` runs on
 //! that thread too and refuses while a turn is going on.
 //!
@@ -39,7 +41,7 @@ use crate::mailbox::{Control, LaneId, Lanes, Mailbox, Signals};
 use crate::name::Name;
 use crate::processor::Processor;
 use crate::snapshot::ProcessorSnapshot;
-use crate::sync::{AtomicBool, AtomicU64, Relaxed, UnsafeCell};
+use crate::sync::{Acquire, AtomicBool, AtomicU64, Relaxed, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -386,7 +388,10 @@ impl<P: Processor> AnyCell for Cell<P> {
 
     fn is_quiet(&self) -> bool {
         let lanes = self.mailbox.lanes.lock();
-        !lanes.scheduled && !lanes.stalled
+        // A cell may be running although it is not scheduled (`Local::released`). A visit says that it has begun before it
+        // takes the lock to release the cell, so whoever sees that it is released sees this, too. Acquire pairs with the
+        // Release at the end of a visit: whoever finds the cell quiet sees what its handlers did.
+        !lanes.scheduled && !lanes.stalled && self.counters.since.load(Acquire) == 0
     }
 
     fn watch(&self, watcher: Watcher) {

@@ -6,6 +6,9 @@
 //!
 //! So the driver tries: after a few small batches in a row it looks away for a short while. If as many messages came as it
 //! waited turns, this is a stream, and it tries twice as long; if not, it stops, and the next try comes later each time.
+//!
+//! The other way round, a processor that is asked now and then finds one message and, at its second look, nothing. Where
+//! that was so the last time, it is taken to be so again, and the second look is left out: see `Local::released`.
 
 use super::Cell;
 use crate::processor::Processor;
@@ -21,6 +24,8 @@ const LONG: u32 = 256;
 const TRY_AFTER: u32 = 4;
 /// And so many at most after tries in vain.
 const TRY_AFTER_MAX: u32 = 256;
+/// A message that was alone once is taken to be alone so many times.
+const ALONE: u32 = 64;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -31,6 +36,10 @@ pub(super) struct Pace {
     small: u32,
     /// How many of those until the next try.
     try_after: u32,
+    /// What the last look found.
+    last: usize,
+    /// So many more times a single message is taken to be alone.
+    alone: u32,
 }
 
 impl Default for Pace {
@@ -39,6 +48,8 @@ impl Default for Pace {
             away: 0,
             small: 0,
             try_after: TRY_AFTER,
+            last: 0,
+            alone: 0,
         }
     }
 }
@@ -66,6 +77,12 @@ impl Pace {
     /// A look has found so many messages.
     #[inline]
     pub(super) fn found(&mut self, messages: usize) {
+        let last = std::mem::replace(&mut self.last, messages);
+        if messages == 0 && last == 1 {
+            self.alone = ALONE;
+        } else if last > 0 || messages > 1 {
+            self.alone = 0;
+        }
         if messages == 0 {
             self.away = 0;
             self.small = 0;
@@ -87,9 +104,44 @@ impl Pace {
     }
 }
 
+impl Pace {
+    /// Called after `found`: true if what was found is a single message that is probably alone.
+    #[inline]
+    pub(super) fn is_alone(&mut self) -> bool {
+        if self.last != 1 || self.alone == 0 {
+            return false;
+        }
+        self.alone -= 1;
+        // The look that would find nothing is left out.
+        self.last = 0;
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_taken_to_be_alone_after_one_that_was_until_one_was_not() {
+        let mut pace = Pace::default();
+        let visit = |pace: &mut Pace| {
+            pace.found(1);
+            let alone = pace.is_alone();
+            if !alone {
+                pace.found(0);
+            }
+            alone
+        };
+        assert!(!visit(&mut pace));
+        // Now and then it looks again.
+        let alone = (0..650).filter(|_| visit(&mut pace)).count();
+        assert_eq!(alone, 640);
+        while visit(&mut pace) {}
+        pace.found(1);
+        pace.found(1);
+        assert!(!pace.is_alone());
+    }
 
     #[test]
     fn a_stream_is_given_time_and_callers_are_not_kept_waiting() {

@@ -26,8 +26,32 @@ impl<P: Processor> Cell<P> {
         parcel: D,
         final_try: bool,
     ) -> Result<(), Refused<D>> {
-        let progress = self.mailbox.progress.of(lane);
         let mut lanes = self.mailbox.lanes.lock();
+        // The common case, as short as it can be: what is done here is done with the lock held.
+        if lane == Lane::Normal
+            && lanes.normal.has_room(&self.mailbox.progress.normal)
+            && !self.driver.is_in_arrival_order()
+        {
+            lanes.normal.insert_with(|parcels| parcels.push(parcel));
+            lanes.received += 1;
+            let schedule = lanes.schedule_for_message();
+            drop(lanes);
+            if schedule {
+                self.schedule();
+            }
+            return Ok(());
+        }
+        self.offer_slowly(lanes, lane, parcel, final_try)
+    }
+
+    fn offer_slowly<D: Parcel<P>>(
+        self: &Arc<Self>,
+        mut lanes: MutexGuard<'_, Lanes<P>>,
+        lane: Lane,
+        parcel: D,
+        final_try: bool,
+    ) -> Result<(), Refused<D>> {
+        let progress = self.mailbox.progress.of(lane);
         let evicted = match lanes.queue(lane).admit(progress) {
             Admit::Room => None,
             Admit::Evicted(oldest) => {

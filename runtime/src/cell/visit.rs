@@ -8,7 +8,7 @@ use crate::mailbox::{Control, Lanes, Signals};
 use crate::parcel::Envelope;
 use crate::processor::{AfterPanic, Processor};
 use crate::queue::{Items as _, UNBOUNDED};
-use crate::sync::{MutexGuard, Relaxed};
+use crate::sync::{MutexGuard, Relaxed, Release};
 use crate::timers::Timers;
 use crate::{clock, current, hook};
 use std::any::Any;
@@ -148,6 +148,10 @@ impl<P: Processor> Cell<P> {
         self.counters.since.store(clock, Relaxed);
         let mut unread = 0;
         let visit = loop {
+            if body.local.released && body.local.batch.is_empty() && !self.hold_on(&mut body.local)
+            {
+                break Visit::Done(Next::Idle);
+            }
             if !self.has_plain_batch(&body.local)
                 && let Some(visit) = self.refill(body)
             {
@@ -175,6 +179,9 @@ impl<P: Processor> Cell<P> {
                     break;
                 }
             }
+            if local.released && !self.hold_on(local) {
+                break Visit::Done(Next::Idle);
+            }
             if local.stop && !local.stalled {
                 break Visit::End(Exit::Stopped);
             }
@@ -186,8 +193,23 @@ impl<P: Processor> Cell<P> {
             clock = self.read_clock(clock, unread, &body.local);
         }
         current::set_clock(clock);
-        self.counters.since.store(0, Relaxed);
+        // Release: partner in `is_quiet`.
+        self.counters.since.store(0, Release);
         visit
+    }
+
+    /// After the message for which the cell was released. False if the visit is over: nothing is left to do, or the cell
+    /// stands on the ready queue again. Else it is `scheduled`, as in any other visit.
+    fn hold_on(&self, local: &mut Local<P>) -> bool {
+        local.released = false;
+        if local.batch.is_empty() {
+            local.batch.shrink();
+            if local.is_plain() {
+                return false;
+            }
+        }
+        let mut lanes = self.mailbox.lanes.lock();
+        !std::mem::replace(&mut lanes.scheduled, true)
     }
 
     /// True if there are messages to serve and nothing to look for under the lock before them.
@@ -218,8 +240,13 @@ impl<P: Processor> Cell<P> {
             return Some(self.go_idle(&mut lanes, local));
         }
         let wake = self.take(&mut lanes, local);
-        drop(lanes);
         local.pace.found(local.batch.len());
+        if local.pace.is_alone() && lanes.normal.is_empty() {
+            lanes.scheduled = false;
+            lanes.normal.shrink();
+            local.released = true;
+        }
+        drop(lanes);
         wake.into_iter().for_each(Waker::wake);
         None
     }
