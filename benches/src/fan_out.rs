@@ -55,10 +55,12 @@ const SAMPLES: Topic<u64> = Topic::local("samples");
 
 impl Processor for Ordered {
     fn started(&mut self, cx: &mut Cx<'_, Self>) -> mproc::Outcome<()> {
-        cx.subscribe(&SAMPLES).call(|subscriber, sample, _| {
-            subscriber.take(*sample);
-            Ok(())
-        })?;
+        cx.subscribe(&SAMPLES)
+            .capacity(ROOM)
+            .call(|subscriber, sample, _| {
+                subscriber.take(*sample);
+                Ok(())
+            })?;
         Ok(())
     }
 }

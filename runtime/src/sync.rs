@@ -58,6 +58,10 @@ pub(crate) use real::*;
 
 pub(crate) use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
+/// A count that is part of no protocol: the model checker need not see it (and must not, where what is counted depends on
+/// the clock).
+pub(crate) type PlainCount = std::sync::atomic::AtomicU64;
+
 /// Puts what is written by one thread on a cache line that no other field shares.
 ///
 /// 128 bytes: processors with 64-byte lines fetch them in pairs.

@@ -22,6 +22,8 @@
 
 mod end;
 mod local;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod pace;
 mod push;
 mod settle;
@@ -41,7 +43,7 @@ use crate::mailbox::{Control, LaneId, Lanes, Mailbox, Signals};
 use crate::name::Name;
 use crate::processor::Processor;
 use crate::snapshot::ProcessorSnapshot;
-use crate::sync::{Acquire, AtomicBool, AtomicU64, Relaxed, UnsafeCell};
+use crate::sync::{Acquire, AtomicBool, AtomicU64, PlainCount, Relaxed, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -106,18 +108,18 @@ pub(crate) struct Cell<P: Processor> {
 /// Written by the driver that runs the cell, read by anybody: plain counts that order nothing, hence relaxed.
 #[derive(Debug, Default)]
 struct Counters {
-    handled: AtomicU64,
-    faults: AtomicU64,
-    panics: AtomicU64,
-    busy: AtomicU64,
-    longest: AtomicU64,
-    outbox: AtomicU64,
-    outbox_drops: AtomicU64,
+    handled: PlainCount,
+    faults: PlainCount,
+    panics: PlainCount,
+    busy: PlainCount,
+    longest: PlainCount,
+    outbox: PlainCount,
+    outbox_drops: PlainCount,
     /// When the visit or message that is going on began, in cycles; 0 while nothing is going on.
     since: AtomicU64,
 }
 
-fn count(counter: &AtomicU64, more: u64) {
+fn count(counter: &PlainCount, more: u64) {
     // One writer: no read-modify-write is needed.
     counter.store(counter.load(Relaxed) + more, Relaxed);
 }

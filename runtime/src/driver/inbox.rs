@@ -107,7 +107,7 @@ impl<T> Inbox<T> {
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
-    use crate::sync::{AtomicUsize, thread};
+    use crate::sync::thread;
     use crate::world::World;
     use std::sync::Arc;
 
@@ -166,63 +166,6 @@ mod loom_tests {
                 }
             }
             ender.join().unwrap();
-        });
-    }
-
-    /// A mailbox's schedule flag with the inbox: two senders and a driver that goes idle in between. Every message is
-    /// handled, and the cell never stands on the queue twice.
-    #[test]
-    fn loom_a_push_that_meets_an_idling_cell_schedules_it_once() {
-        struct Cell {
-            lanes: Mutex<(usize, bool)>,
-            on_queue: AtomicUsize,
-        }
-        loom::model(|| {
-            let inbox = Arc::new(Inbox::new());
-            let cell = Arc::new(Cell {
-                lanes: Mutex::new((0, false)),
-                on_queue: AtomicUsize::new(0),
-            });
-            let bell = World::Real.waker();
-            let senders: Vec<_> = (0..2)
-                .map(|_| {
-                    let (inbox, cell, bell) = (inbox.clone(), cell.clone(), bell.clone());
-                    thread::spawn(move || {
-                        let schedule = {
-                            let mut lanes = cell.lanes.lock();
-                            lanes.0 += 1;
-                            !std::mem::replace(&mut lanes.1, true)
-                        };
-                        if schedule {
-                            assert_eq!(cell.on_queue.fetch_add(1, Relaxed), 0);
-                            if inbox.post(()) == Ok(true) {
-                                bell.wake_by_ref();
-                            }
-                        }
-                    })
-                })
-                .collect();
-            let mut handled = 0;
-            while handled < 2 {
-                if inbox.take().is_empty() {
-                    if inbox.may_sleep() {
-                        World::Real.park(None);
-                    }
-                    continue;
-                }
-                cell.on_queue.fetch_sub(1, Relaxed);
-                loop {
-                    let mut lanes = cell.lanes.lock();
-                    if lanes.0 == 0 {
-                        lanes.1 = false;
-                        break;
-                    }
-                    handled += std::mem::take(&mut lanes.0);
-                }
-            }
-            for sender in senders {
-                sender.join().unwrap();
-            }
         });
     }
 }

@@ -26,7 +26,9 @@ use crate::name::Name;
 use crate::processor::Processor;
 use crate::runtime::RuntimeCore;
 use crate::snapshot::DriverSnapshot;
-use crate::sync::{AtomicBool, AtomicU64, Mutex, OwnLine, Relaxed, thread as sync_thread};
+use crate::sync::{
+    AtomicBool, AtomicU64, Mutex, OwnLine, PlainCount, Relaxed, thread as sync_thread,
+};
 use crate::timer::{Deadline, Deadlines};
 use crate::world::World;
 use std::collections::BTreeMap;
@@ -103,9 +105,9 @@ enum Post {
 
 #[derive(Debug, Default)]
 struct Counters {
-    turns: AtomicU64,
-    parks: AtomicU64,
-    wakes: AtomicU64,
+    turns: PlainCount,
+    parks: PlainCount,
+    wakes: PlainCount,
 }
 
 /// What a turn did.

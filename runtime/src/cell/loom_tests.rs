@@ -1,0 +1,224 @@
+//! The real cell, its mailbox and its driver under the model checker: a few threads, every interleaving.
+//!
+//! A lost wake-up leaves a model's thread parked for ever, which the checker reports as a deadlock.
+
+use crate::mailbox::MailboxOptions;
+use crate::sync::thread;
+use crate::{
+    Address, CallError, Cx, DropCause, Handle, Manual, Options, Outcome, Processor, Runtime, Spun,
+};
+use std::time::Duration;
+
+struct Add(u32);
+struct Get;
+
+#[derive(Default)]
+struct Sum(u32, u32);
+
+impl Processor for Sum {}
+
+impl Handle<Add> for Sum {
+    type Reply = ();
+    fn handle(&mut self, Add(n): Add, _: &mut Cx<'_, Self>) -> Outcome<()> {
+        self.0 += n;
+        self.1 += 1;
+        Ok(())
+    }
+}
+
+impl Handle<Get> for Sum {
+    type Reply = u32;
+    fn handle(&mut self, _: Get, _: &mut Cx<'_, Self, u32>) -> Outcome<u32> {
+        self.1 += 1;
+        Ok(self.0)
+    }
+}
+
+fn node() -> Runtime {
+    // Its end is not what is looked at here.
+    let node = Runtime::with_options(Options::default());
+    let unguarded = node.without_guard();
+    std::mem::forget(node);
+    unguarded
+}
+
+/// Spins until `done` says so of the processor's state.
+fn spin_until<P: Processor>(manual: &Manual, address: &Address<P>, done: impl Fn(&P) -> bool) {
+    while !manual.enter(address, |p, _| done(p)).unwrap() {
+        assert_ne!(manual.spin_once(Duration::MAX).unwrap(), Spun::Shutdown);
+    }
+}
+
+/// Mailbox, schedule flag, inbox and sleep: a sender meets a driver that handles, goes idle, or sleeps.
+#[test]
+fn loom_a_message_is_handled_whatever_its_driver_does_when_it_comes() {
+    loom::model(|| {
+        let node = node();
+        let manual = node.manual("m").unwrap();
+        let sum = manual
+            .spawn("sum", MailboxOptions::default(), Sum::default())
+            .unwrap();
+        let to = sum.clone();
+        let sender = thread::spawn(move || {
+            to.send(Add(1)).unwrap();
+            to.send(Add(2)).unwrap();
+        });
+        spin_until(&manual, &sum, |sum| sum.1 == 2);
+        assert_eq!(manual.enter(&sum, |sum, _| sum.0).unwrap(), 3);
+        sender.join().unwrap();
+        drop(manual);
+    });
+}
+
+/// As above, for a cell that is released while its handler runs, because the message before was alone.
+#[test]
+fn loom_a_message_is_handled_that_comes_while_a_released_cell_runs() {
+    loom::model(|| {
+        let node = node();
+        let manual = node.manual("m").unwrap();
+        let sum = manual
+            .spawn("sum", MailboxOptions::default(), Sum::default())
+            .unwrap();
+        sum.send(Add(1)).unwrap();
+        while manual.spin_some(8).unwrap() > 0 {}
+        let to = sum.clone();
+        let sender = thread::spawn(move || {
+            to.send(Add(2)).unwrap();
+            to.send(Add(3)).unwrap();
+        });
+        spin_until(&manual, &sum, |sum| sum.1 == 3);
+        assert_eq!(manual.enter(&sum, |sum, _| sum.0).unwrap(), 6);
+        sender.join().unwrap();
+        drop(manual);
+    });
+}
+
+/// As above, with room for one message: the sender waits in line, and the place it waits for is handed to it.
+#[test]
+fn loom_a_sender_that_waits_for_room_is_let_in() {
+    loom::model(|| {
+        let node = node();
+        let manual = node.manual("m").unwrap();
+        let sum = manual
+            .spawn("sum", MailboxOptions::bounded(1), Sum::default())
+            .unwrap();
+        sum.try_send(Add(1)).unwrap();
+        let to = sum.clone();
+        let sender = thread::spawn(move || to.send(Add(2)).unwrap());
+        spin_until(&manual, &sum, |sum| sum.1 == 2);
+        sender.join().unwrap();
+        drop(manual);
+    });
+}
+
+/// A caller waits while its processor handles the call, is stopped before it, or is gone already: one answer comes, and
+/// it is the right one.
+#[test]
+fn loom_a_call_is_answered_whenever_its_processor_ends() {
+    loom::model(|| {
+        let node = node();
+        let manual = node.manual("m").unwrap();
+        let sum = manual
+            .spawn("sum", MailboxOptions::default(), Sum(7, 0))
+            .unwrap();
+        let to = sum.clone();
+        let caller = thread::spawn(move || to.call(Get).wait());
+        // Starts it, and lets it handle the call if that has come.
+        let _ran = manual.spin_some(1).unwrap();
+        sum.stop();
+        let down = manual.spin_until(&mut sum.ended(), Duration::MAX);
+        assert!(down.unwrap().is_some());
+        match caller.join().unwrap() {
+            Ok(7) | Err(CallError::Stopped(_)) => {}
+            other => unreachable!("{other:?}"),
+        }
+        drop(manual);
+    });
+}
+
+/// A caller gives up while its call is queued, handled, or answered: it was handled, or it was taken back and counted.
+#[test]
+fn loom_a_call_that_is_given_up_is_handled_or_taken_back() {
+    loom::model(|| {
+        let node = node();
+        let manual = node.manual("m").unwrap();
+        let sum = manual
+            .spawn("sum", MailboxOptions::default(), Sum::default())
+            .unwrap();
+        let to = sum.clone();
+        let caller = thread::spawn(move || {
+            let mut call = to.call(Get);
+            call.begin();
+            drop(call);
+        });
+        let settled = |sum: &Address<Sum>| {
+            let s = sum.snapshot();
+            s.received == 1 && s.handled + s.dropped.by(DropCause::Cancelled) == 1
+        };
+        while !settled(&sum) {
+            assert_ne!(manual.spin_once(Duration::MAX).unwrap(), Spun::Shutdown);
+        }
+        caller.join().unwrap();
+        let handled = manual.enter(&sum, |sum, _| sum.1).unwrap();
+        assert_eq!(u64::from(handled), sum.snapshot().handled);
+        drop(manual);
+    });
+}
+
+/// Passes on what it is told, and counts.
+struct Relay {
+    to: Address<Sum>,
+    told: u32,
+}
+
+impl Processor for Relay {}
+
+impl Handle<Add> for Relay {
+    type Reply = ();
+    fn handle(&mut self, add: Add, _: &mut Cx<'_, Self>) -> Outcome<()> {
+        self.told += 1;
+        self.to.send(add)?;
+        Ok(())
+    }
+}
+
+/// Outbox and stall: what a handler could not send is delivered when its target, on another thread, has room, and the
+/// stall ends.
+#[test]
+fn loom_a_stalled_processor_goes_on_when_its_target_has_room() {
+    loom::model(|| {
+        let node = node();
+        let (ours, theirs) = (node.manual("ours").unwrap(), node.clone());
+        // The other thread makes its driver itself, and says whom to send to.
+        let place = std::sync::Arc::new(crate::sync::Mutex::new(None));
+        let (waker, address) = (node.shared().world.waker(), place.clone());
+        let other = thread::spawn(move || {
+            let manual = theirs.manual("theirs").unwrap();
+            let sum = manual
+                .spawn("sum", MailboxOptions::bounded(1), Sum::default())
+                .unwrap();
+            sum.try_send(Add(1)).unwrap();
+            *address.lock() = Some(sum.clone());
+            waker.wake();
+            spin_until(&manual, &sum, |sum| sum.1 == 3);
+            manual.enter(&sum, |sum, _| sum.0).unwrap()
+        });
+        let to = loop {
+            let to = place.lock().clone();
+            match to {
+                Some(to) => break to,
+                None => node.shared().world.park(None),
+            }
+        };
+        let relay = ours
+            .spawn("relay", MailboxOptions::default(), Relay { to, told: 0 })
+            .unwrap();
+        for n in 2..=4 {
+            relay.send(Add(n)).unwrap();
+        }
+        // Told the third, it has delivered the second: a stalled processor is told nothing.
+        spin_until(&ours, &relay, |relay| relay.told == 3);
+        assert_eq!(other.join().unwrap(), 6);
+        drop(ours);
+    });
+}
