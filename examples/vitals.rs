@@ -138,7 +138,7 @@ impl Ledger {
                 let published = self.published.entry(topic.name()).or_default();
                 *published += 1;
                 for who in refused {
-                    self.last_refused.insert(who, *published);
+                    self.last_refused.insert(who.label, *published);
                 }
             }
             Err(error) => self.failed = Some(format!("{}: {error}", topic.name())),

@@ -42,7 +42,7 @@ pub use mproc_pubsub::{
     CallbackSubscription, ChannelSubscription, Codec, CodecError, CodecKind, Control,
     DEFAULT_SUBSCRIPTION_CAPACITY, Data, Delivered, EVENTS, Event, Graph, Loan, Msg, Pattern,
     Place, PublishError, Publisher, PublisherId, PublisherOptions, PublisherSnapshot, RecvError,
-    Sample, Selectable, Subscribing, Subscription, SubscriptionId, SubscriptionOptions,
+    Refusal, Sample, Selectable, Subscribing, Subscription, SubscriptionId, SubscriptionOptions,
     SubscriptionSnapshot, Topic, TopicId, TopicSnapshot, Topics, TryRecvError, select,
 };
 pub use mproc_runtime::{

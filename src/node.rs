@@ -170,7 +170,9 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// As [`subscription`](Self::subscription) and [`spawn_thread`](Runtime::spawn_thread).
+    /// As [`subscription`](Self::subscription) and [`spawn_thread`](Runtime::spawn_thread);
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if the thread has not subscribed within the node's limit
+    /// ([`Options::send_limit`], 5 seconds unless told otherwise). Nothing is left of it then.
     pub fn subscribe<T: ?Sized + Send + Sync + 'static>(
         &self,
         topic: &Topic<T>,
@@ -188,11 +190,11 @@ impl Node {
                 call(sample);
                 Ok(())
             });
-            // The other end waits for it, at most for the node's call limit.
+            // The other end waits for it, at most for the node's limit. If it has given up, the processor ends next.
             let _gave_up = told.send(control);
             waker.wake();
         })?;
-        let deadline = self.now().checked_add(mproc_runtime::DEFAULT_LIMIT);
+        let deadline = self.now().checked_add(self.options().wait_limit());
         loop {
             if let Ok(control) = made.try_recv() {
                 return match control {
@@ -204,6 +206,8 @@ impl Node {
                 };
             }
             if address.is_closed() || deadline.is_some_and(|d| self.now() >= d) {
+                // It may still subscribe before it looks at this; then it unsubscribes as it ends.
+                address.stop();
                 let text = format!("subscriber {name:?} did not start");
                 return Err(Error::new(crate::ErrorKind::Timeout, text));
             }

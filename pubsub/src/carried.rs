@@ -35,7 +35,8 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Carrier {
         if !self.0.has_filter() {
             return true;
         }
-        // For the filter's eyes only: nothing is offered yet, and nothing is leased.
+        // For the filter's eyes only: nothing is offered yet, and nothing is leased. One that keeps it keeps the body, so the
+        // value cannot be moved back if the publish fails (`PublishError::Kept`).
         let item = Item {
             body: body.clone(),
             number: 0,

@@ -1,7 +1,8 @@
 //! A subscription as a crossbeam channel, for threads that already select over channels.
 //!
 //! A channel cannot tell when something is taken out of it, so here a place is given back when its sample is *dropped*.
-//! Capacity therefore bounds what is queued and held together. Policies that evict take the oldest out of the channel
+//! Capacity therefore bounds what is queued and held together, and a bound on leases is one on the capacity. Policies that
+//! evict take the oldest out of the channel
 //! themselves; what is held cannot be evicted.
 
 use crate::delivery::{Closed, Evicted, Pushed, Settings, Subscriber};
@@ -41,6 +42,8 @@ struct State<T: ?Sized + 'static> {
     sender: Option<Sender<Sample<T>>>,
     offered: u64,
     sent: u64,
+    /// Used places: of samples that are queued or held.
+    used: u64,
     refused: u64,
     /// Lost since the last that was sent.
     gap: u64,
@@ -64,8 +67,11 @@ impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
         runtime: &Runtime,
         topic: &'static str,
         topic_id: TopicId,
-        settings: Settings<T>,
+        mut settings: Settings<T>,
     ) -> Arc<Self> {
+        if let Some(max_leases) = settings.max_leases {
+            settings.capacity = settings.capacity.min(max_leases);
+        }
         let (sender, receiver) = crossbeam_channel::unbounded();
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -78,6 +84,7 @@ impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
                 sender: Some(sender),
                 offered: 0,
                 sent: 0,
+                used: 0,
                 refused: 0,
                 gap: 0,
                 gaps: VecDeque::new(),
@@ -88,6 +95,10 @@ impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
             receiver,
             runtime: runtime.without_guard(),
         })
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.settings.capacity
     }
 }
 
@@ -114,12 +125,17 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
     }
 
     fn poll_reserve(&self, ticket: &mut Ticket, waker: &Waker) -> Reserve {
-        let mut state = self.state.lock();
-        state.places.poll_reserve(ticket, waker, &self.progress)
+        let reserve = {
+            let mut state = self.state.lock();
+            state.places.poll_reserve(ticket, waker, &self.progress)
+        };
+        ticket.tidy();
+        reserve
     }
 
     fn resign(&self, ticket: &mut Ticket) {
         let wake = self.state.lock().places.resign(ticket, &self.progress);
+        ticket.tidy();
         wake.into_iter().for_each(Waker::wake);
     }
 
@@ -202,6 +218,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
             received: self.runtime.now(),
             held: place.or_else(|| {
                 let channel = self.me.upgrade()?;
+                state.used += 1;
                 Some(Arc::new(Place(channel)) as Arc<dyn Held>)
             }),
         };
@@ -267,7 +284,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
             dropped: state.drops.clone(),
             refused: state.refused,
             lost: state.lost,
-            held: 0,
+            held: state.used.saturating_sub(queued),
         }
     }
 }
@@ -283,13 +300,19 @@ impl<T: ?Sized + Send + Sync + 'static> Held for Place<T> {
 
 impl<T: ?Sized + Send + Sync + 'static> Drop for Place<T> {
     fn drop(&mut self) {
-        self.0.release();
+        let wake = {
+            let mut state = self.0.state.lock();
+            state.used -= 1;
+            state.places.release(&self.0.progress)
+        };
+        wake.into_iter().for_each(Waker::wake);
     }
 }
 
 /// A subscription as a crossbeam channel: it derefs to the receiver, which works in `crossbeam_channel::select!`.
 ///
 /// A place is given back when its sample is dropped. Dropping this ends the subscription.
+#[must_use = "dropping it ends the subscription"]
 pub struct ChannelSubscription<T: ?Sized + Send + Sync + 'static> {
     pub(crate) channel: Arc<Channel<T>>,
     pub(crate) graph: Weak<Graph>,

@@ -17,7 +17,8 @@ use crate::topic_core::label_as_name;
 use mproc_runtime::queue::{Admit, Progress, Queue, Reserve, Ticket};
 use mproc_runtime::{DropCause, Drops, LaneBell, ProcessorId, Runtime, WhenFull, hook};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::any::Any;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
@@ -121,32 +122,119 @@ pub(crate) fn dead_letter<T: ?Sized>(
 }
 
 /// A subscription that joins: it gets history first.
+///
+/// Its filter is the user's code and is asked without a lock, so joining takes turns: under the locks history is looked
+/// through, and if there are values of which the filter was not asked, nothing happens but that they are noted. Then it
+/// is asked ([`Joining::ask`]), and the next turn finds only what was published meanwhile.
 pub(crate) struct Late<T: ?Sized + 'static> {
     pub(crate) subscriber: Arc<dyn Subscriber<T>>,
-    pub(crate) capacity: usize,
+    capacity: usize,
+    /// What the filter said, by the address of the body. Each is kept, so that no other gets its address.
+    asked: HashMap<usize, (Arc<dyn Body<T>>, bool)>,
+    unasked: Vec<Arc<dyn Body<T>>>,
+}
+
+/// A [`Late`] whose type is forgotten.
+pub(crate) trait Joining: Any + Send {
+    /// Asks the filter about what the last turn noted. False if that was nothing: it has joined. No lock is held.
+    fn ask(&mut self) -> bool;
+    fn as_any(&mut self) -> &mut dyn Any;
 }
 
 impl<T: ?Sized + Send + Sync + 'static> Late<T> {
-    /// Queues old values: as many of the last as there are places. Called before publishers see the subscription.
+    pub(crate) fn new(subscriber: Arc<dyn Subscriber<T>>, capacity: usize) -> Self {
+        Self {
+            subscriber,
+            capacity,
+            asked: HashMap::new(),
+            unasked: Vec::new(),
+        }
+    }
+
+    /// Queues old values, as many of the last as there are places, before publishers see the subscription. False, and
+    /// nothing is queued, if its filter must be asked about some of them first.
     pub(crate) fn push_history<'a>(
-        &self,
+        &mut self,
         bodies: impl DoubleEndedIterator<Item = &'a Arc<dyn Body<T>>>,
-    ) where
+        after: &mut Afterwards,
+    ) -> bool
+    where
         T: 'a,
     {
-        let wanted: Vec<_> = bodies
-            .rev()
-            .filter(|body| self.subscriber.wants(body))
-            .take(self.capacity)
-            .collect();
+        let has_filter = self.subscriber.has_filter();
+        let mut wanted = Vec::new();
+        for body in bodies.rev() {
+            if wanted.len() + self.unasked.len() == self.capacity {
+                break;
+            }
+            match self.asked.get(&address(body)) {
+                _ if !has_filter => wanted.push(body),
+                Some((_, true)) => wanted.push(body),
+                Some((_, false)) => {}
+                None => self.unasked.push(body.clone()),
+            }
+        }
+        if !self.unasked.is_empty() {
+            return false;
+        }
         let mut evicted = Evicted::default();
+        let mut rings = false;
         for body in wanted.into_iter().rev() {
             if let Pushed::Queued { ring: true, .. } =
                 self.subscriber.push(body, false, None, &mut evicted)
             {
-                self.subscriber.ring();
+                rings = true;
             }
         }
+        if rings {
+            let subscriber = self.subscriber.clone();
+            after.call(move || subscriber.ring());
+        }
+        after.call(move || drop(evicted));
+        true
+    }
+}
+
+fn address<T: ?Sized>(body: &Arc<dyn Body<T>>) -> usize {
+    Arc::as_ptr(body).cast::<()>().addr()
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Joining for Late<T> {
+    fn ask(&mut self) -> bool {
+        let unasked = std::mem::take(&mut self.unasked);
+        let joins_not_yet = !unasked.is_empty();
+        for body in unasked {
+            let wanted = self.subscriber.wants(&body);
+            self.asked.insert(address(&body), (body, wanted));
+        }
+        joins_not_yet
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// What a change leaves to be done when no lock is held, because it runs the user's code: wakers, and drops of values.
+#[derive(Default)]
+pub(crate) struct Afterwards {
+    wake: Vec<Waker>,
+    calls: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl Afterwards {
+    pub(crate) fn wake(&mut self, wakers: impl IntoIterator<Item = Waker>) {
+        self.wake.extend(wakers);
+    }
+
+    pub(crate) fn call(&mut self, call: impl FnOnce() + Send + 'static) {
+        self.calls.push(Box::new(call));
+    }
+
+    /// Does it. No lock is held.
+    pub(crate) fn run(self) {
+        self.wake.into_iter().for_each(Waker::wake);
+        self.calls.into_iter().for_each(|call| call());
     }
 }
 
@@ -169,6 +257,8 @@ pub(crate) struct Delivery<T: ?Sized + 'static> {
     max_leases: Option<usize>,
     held: AtomicUsize,
     paused: AtomicBool,
+    /// It was unsubscribed: nothing more is handed out. Written under the lock of `state`.
+    ended: AtomicBool,
     taken: Taken,
     progress: Progress,
     state: Mutex<State<T>>,
@@ -217,6 +307,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
             max_leases: settings.max_leases,
             held: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             taken: Taken::default(),
             progress: Progress::default(),
             state: Mutex::new(State {
@@ -253,6 +344,11 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         self.paused.load(Ordering::Acquire)
     }
 
+    /// True once it was unsubscribed.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     pub(crate) fn pause(&self) {
         self.paused.store(true, Ordering::Release);
     }
@@ -260,8 +356,16 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
     pub(crate) fn resume(&self) {
         self.paused.store(false, Ordering::Release);
         // Whatever came meanwhile, and what was left of a batch, is looked at again.
-        self.state.lock().rung = true;
-        self.ring_now();
+        self.look_again();
+    }
+
+    /// Has the receiving side look again. A lane that is rung will do so anyway: to ring it once more would put it on its
+    /// processor's list twice, and give it two turns where other lanes have one.
+    fn look_again(&self) {
+        let is_rung = std::mem::replace(&mut self.state.lock().rung, true);
+        if !is_rung || self.bell.get().is_none() {
+            self.ring_now();
+        }
     }
 
     fn ring_now(&self) {
@@ -314,6 +418,8 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         ticket: &mut Option<u64>,
         waker: &Waker,
     ) -> Poll<Result<Sample<T>, RecvError>> {
+        // Dropped after the lock, because it is made before: a waker's drop is the user's code.
+        let mut _old = None;
         let mut state = self.state.lock();
         let granted = match *ticket {
             Some(number) => match state.receivers.granted.iter().position(|&n| n == number) {
@@ -351,7 +457,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
                     .iter_mut()
                     .find(|(n, _)| *n == number)
                 {
-                    kept.clone_from(waker);
+                    _old = Some(std::mem::replace(kept, waker.clone()));
                 }
             }
             // Woken in vain keeps the place at the head of the line.
@@ -390,8 +496,13 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
             unreachable!("the caller saw an item under this lock");
         };
         let gap = self.taken.note(item.number);
+        let is_last = state.closed.is_some() && state.queue.is_empty();
         drop(state);
         wake.into_iter().for_each(Waker::wake);
+        if is_last {
+            // Those who wait have been told that it is closed, and have found this item still there.
+            self.wake_all_receivers();
+        }
         let received = self.runtime.now();
         let receipt = self.receipt(gap, received);
         Sample::new(item, receipt)
@@ -402,11 +513,14 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         let Some(number) = ticket.take() else {
             return;
         };
-        {
+        // Dropped after the lock is released: a waker's drop is the user's code.
+        let _left = {
             let mut state = self.state.lock();
-            state.receivers.in_order.retain(|(n, _)| *n != number);
-            state.receivers.granted.retain(|n| *n != number);
-        }
+            let receivers = &mut state.receivers;
+            receivers.granted.retain(|n| *n != number);
+            let at = receivers.in_order.iter().position(|(n, _)| *n == number);
+            at.and_then(|at| receivers.in_order.remove(at))
+        };
         self.ring_now();
     }
 
@@ -483,12 +597,17 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
     }
 
     fn poll_reserve(&self, ticket: &mut Ticket, waker: &Waker) -> Reserve {
-        let mut state = self.state.lock();
-        state.queue.poll_reserve(ticket, waker, &self.progress)
+        let reserve = {
+            let mut state = self.state.lock();
+            state.queue.poll_reserve(ticket, waker, &self.progress)
+        };
+        ticket.tidy();
+        reserve
     }
 
     fn resign(&self, ticket: &mut Ticket) {
         let wake = self.state.lock().queue.resign(ticket, &self.progress);
+        ticket.tidy();
         wake.into_iter().for_each(Waker::wake);
     }
 
@@ -585,10 +704,16 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
     fn close(&self, cause: Closed) {
         let (items, wake) = {
             let mut state = self.state.lock();
-            if state.closed.is_some() {
-                return;
+            match (state.closed, cause) {
+                (None, _) => {}
+                // What it was still to read, it wants no more.
+                (Some(Closed::Full), Closed::Unsubscribed) => {}
+                (Some(_), _) => return,
             }
             state.closed = Some(cause);
+            if cause == Closed::Unsubscribed {
+                self.ended.store(true, Ordering::Release);
+            }
             let wake = state.queue.close(&self.progress);
             // What a full subscriber has queued it may still read; whoever unsubscribed wants no more.
             let items = match cause {
@@ -644,7 +769,7 @@ impl Receivers {
 impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
     fn wake_all_receivers(&self) {
         if self.bell.get().is_some() {
-            self.ring_now();
+            self.look_again();
             return;
         }
         let wake: Vec<Waker> = {
@@ -669,8 +794,7 @@ impl<T: ?Sized + Send + Sync + 'static> Held for Delivery<T> {
         let before = self.held.fetch_sub(1, Ordering::AcqRel);
         // At the limit nothing more is taken: now something may be.
         if Some(before) == self.max_leases {
-            self.state.lock().rung = true;
-            self.ring_now();
+            self.look_again();
         }
     }
 }
@@ -703,9 +827,15 @@ impl<T: ?Sized + Send + Sync + 'static> Intake<T> {
     #[inline]
     pub(crate) fn next(&mut self) -> Next<T> {
         let delivery = &self.delivery;
+        if delivery.is_ended() {
+            return Next::Ended;
+        }
         if delivery.is_paused() || delivery.is_at_lease_limit() {
             let mut state = delivery.state.lock();
-            // Looked at again under the lock that `resume` and `let_go` take before they ring.
+            // Looked at again under the lock that `close`, `resume` and `let_go` take before they ring.
+            if delivery.is_ended() {
+                return Next::Ended;
+            }
             if delivery.is_paused() {
                 state.rung = false;
                 return Next::Nothing;
@@ -731,6 +861,10 @@ impl<T: ?Sized + Send + Sync + 'static> Intake<T> {
             }
             None => {
                 let mut state = delivery.state.lock();
+                // Likewise: whoever closes it does not ring if it is rung.
+                if delivery.is_ended() {
+                    return Next::Ended;
+                }
                 let front = state.queue.items().front();
                 let in_order_of_arrival = front.is_some_and(|item| item.arrival != 0);
                 let wake = if in_order_of_arrival {
@@ -758,6 +892,10 @@ impl<T: ?Sized + Send + Sync + 'static> Intake<T> {
     }
 
     pub(crate) fn head(&self) -> Option<u64> {
+        if self.delivery.is_ended() {
+            // Its lane is removed before anything else is served.
+            return Some(0);
+        }
         if let Some(item) = self.batch.front() {
             return Some(item.arrival);
         }
@@ -783,4 +921,6 @@ pub(crate) enum Next<T: ?Sized + 'static> {
     Nothing,
     /// Nothing, because the processor holds as many leases as it may. Said once each time.
     LeaseLimit,
+    /// It was unsubscribed: nothing comes any more.
+    Ended,
 }

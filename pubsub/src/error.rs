@@ -3,7 +3,7 @@
 use mproc_runtime::{Error, ErrorKind};
 use std::fmt;
 
-/// Why a value was not published. Nobody got it, and it comes back.
+/// Why a value was not published. Nobody got it, and it comes back (but see [`Kept`](Self::Kept)).
 ///
 /// `full` names the subscriptions that had no room, by their owner and topic.
 #[must_use]
@@ -40,17 +40,24 @@ pub enum PublishError<V> {
         /// Why not.
         error: Error,
     },
+    /// The value was not published, and it does not come back: the filter of a subscription to dynamic messages has seen
+    /// it as a message and keeps that. Whoever wrote the filter should not.
+    Kept {
+        /// Why it was not published: what the error would be otherwise.
+        error: Error,
+    },
 }
 
 impl<V> PublishError<V> {
-    /// What was not published.
-    pub fn into_inner(self) -> V {
+    /// What was not published; `None` if a filter keeps it ([`Kept`](Self::Kept)).
+    pub fn into_inner(self) -> Option<V> {
         match self {
             Self::Full { value, .. }
             | Self::Timeout { value, .. }
             | Self::Closed(value)
             | Self::Deadlock { value, .. }
-            | Self::Refused { value, .. } => value,
+            | Self::Refused { value, .. } => Some(value),
+            Self::Kept { .. } => None,
         }
     }
 
@@ -74,6 +81,7 @@ impl<V> PublishError<V> {
                 value: change(value),
                 error,
             },
+            Self::Kept { error } => PublishError::Kept { error },
         }
     }
 
@@ -83,7 +91,7 @@ impl<V> PublishError<V> {
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::Closed(_) => ErrorKind::Closed,
             Self::Deadlock { .. } => ErrorKind::Deadlock,
-            Self::Refused { error, .. } => error.kind(),
+            Self::Refused { error, .. } | Self::Kept { error } => error.kind(),
         }
     }
 }
@@ -96,6 +104,7 @@ impl<V> fmt::Debug for PublishError<V> {
             Self::Closed(_) => f.write_str("Closed(..)"),
             Self::Deadlock { full, .. } => write!(f, "Deadlock({full:?})"),
             Self::Refused { error, .. } => write!(f, "Refused({error})"),
+            Self::Kept { error } => write!(f, "Kept({error})"),
         }
     }
 }
@@ -112,6 +121,7 @@ impl<V> fmt::Display for PublishError<V> {
                 write!(f, "only this thread could make room at {}", full.join(", "))
             }
             Self::Refused { error, .. } => fmt::Display::fmt(error, f),
+            Self::Kept { error } => write!(f, "{error}, and a filter keeps the value"),
         }
     }
 }
@@ -126,6 +136,7 @@ impl<V> From<PublishError<V>> for Error {
 
 /// Why no sample was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RecvError {
     /// Nothing came within the limit.
     Timeout,

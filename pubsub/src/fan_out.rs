@@ -3,10 +3,14 @@
 //! A publish happens for everybody at once or for nobody. It has two phases:
 //!
 //! 1. *Reserve*: one place at every `Wait` subscription whose filter lets the value pass, in the order of their ids. Whoever
-//!    must wait holds what it has. All publishes reserve in the same order, so they cannot wait for each other in a circle.
-//! 2. *Commit*, under the topic's lock: if a subscription has joined meanwhile, its place is reserved first (its id is
-//!    larger than all before, so the order is kept). Then the value gets its sequence number, goes into history, and is
-//!    queued everywhere. Nothing waits here.
+//!    must wait holds what it has at subscriptions of smaller ids. All publishes do so, so they cannot wait for each other
+//!    in a circle.
+//! 2. *Commit*, under the topic's lock, if the subscriptions are those of phase 1. One that has joined meanwhile gets its
+//!    place first, and one that has left gives it back. Who joins may have a smaller id than others (by a connection, a
+//!    pattern, or a subscription that was made earlier than it joined): then its place is taken out of order if it is
+//!    free, and else the places of all larger ids are given back, waited for again after this one. Then the value gets
+//!    its sequence number, goes into history, and is queued everywhere. Nothing waits here. A publisher that was closed
+//!    meanwhile commits nothing.
 //!
 //! The quick path does both under the topic's lock, without waiting; it gives up everything if one subscription is full.
 //! A late subscriber joins under the same lock, so it gets a value either from history or live, never both or neither.
@@ -14,25 +18,52 @@
 use crate::delivery::{Closed, Evicted, Pushed, Subscriber};
 use crate::id::SubscriptionId;
 use crate::leases::InFlight;
-use crate::publisher::PublisherCore;
+use crate::publisher::{OnClose, PublisherCore};
 use crate::sample::Body;
 use crate::topic_core::{Subscribers, TopicState};
 use mproc_runtime::queue::{Reserve, Ticket};
 use mproc_runtime::{DropCause, ProcessorId, WhenFull};
 use parking_lot::MutexGuard;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 /// What a publish did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Delivered {
     /// At how many subscriptions the value is queued now.
     pub count: usize,
-    /// The `Fail` and `Disconnect` subscriptions that had no room, by owner and topic.
-    pub refused: Vec<String>,
+    /// The `Fail` and `Disconnect` subscriptions that had no room.
+    pub refused: Vec<Refusal>,
     /// The value stands in the handler's outbox and will be delivered after it, when there is room.
     pub deferred: bool,
+}
+
+/// A subscription that refused a value, because it had no room. Displayed as its label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// Which subscription it is.
+    pub id: SubscriptionId,
+    /// What people call it: its owner and topic. One owner may have several subscriptions to a topic.
+    pub label: String,
+}
+
+impl Refusal {
+    fn of<T: ?Sized>(subscriber: &dyn Subscriber<T>) -> Self {
+        Self {
+            id: subscriber.id(),
+            label: subscriber.label(),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label)
+    }
 }
 
 /// Why a publish did not go through now.
@@ -79,7 +110,10 @@ pub(crate) fn try_fan_out<T: ?Sized + Send + Sync + 'static>(
     if state.has_filters {
         // A filter is the user's code: it is asked without the lock. Then the list must still be the same.
         loop {
+            let listed = state.subscribers.clone();
             drop(state);
+            // Without the lock, too: perhaps the last that knew a subscription which has ended.
+            subscribers = listed;
             passes = Indices::default();
             for (i, subscriber) in subscribers.iter().enumerate() {
                 if subscriber.wants(body) {
@@ -90,10 +124,13 @@ pub(crate) fn try_fan_out<T: ?Sized + Send + Sync + 'static>(
             if Arc::ptr_eq(&subscribers, &state.subscribers) {
                 break;
             }
-            subscribers = state.subscribers.clone();
         }
     } else {
         passes.add_all(subscribers.len());
+    }
+    // Closing takes the same lock after it has said so: what is committed before is forgotten then.
+    if publisher.is_closed() {
+        return Err(Blocked::Closed);
     }
     // A single subscription, the common case, needs no reservation: its queue decides alone.
     let mut reserved = Indices::default();
@@ -211,9 +248,9 @@ fn commit<T: ?Sized + Send + Sync + 'static>(
                 }
             }
             Pushed::Dropped => after.dropped.push((i, DropCause::NoRoom)),
-            Pushed::Refused => delivered.refused.push(subscriber.label()),
+            Pushed::Refused => delivered.refused.push(Refusal::of(&**subscriber)),
             Pushed::Disconnect => {
-                delivered.refused.push(subscriber.label());
+                delivered.refused.push(Refusal::of(&**subscriber));
                 after.disconnected.push(i);
             }
             Pushed::Gone => {}
@@ -242,7 +279,7 @@ fn commit<T: ?Sized + Send + Sync + 'static>(
 }
 
 /// Where a slow publish stands with one subscription.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// Its filter said no, or it is closed.
     Unwanted,
@@ -255,18 +292,21 @@ enum Place {
 pub(crate) struct Passage<T: ?Sized + 'static> {
     body: Arc<dyn Body<T>>,
     in_flight: Option<Arc<InFlight>>,
-    /// By ascending id.
+    /// By ascending id. While it waits, those that are held have smaller ids than the one that it waits for.
     considered: Vec<(Arc<dyn Subscriber<T>>, Place)>,
     waiting: Option<(Arc<dyn Subscriber<T>>, Ticket)>,
+    /// Wakes it when its publisher is closed.
+    on_close: OnClose,
 }
 
 impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
-    pub(crate) fn new(body: Arc<dyn Body<T>>) -> Self {
+    pub(crate) fn new(publisher: &PublisherCore<T>, body: Arc<dyn Body<T>>) -> Self {
         Self {
             body,
             in_flight: None,
             considered: Vec::new(),
             waiting: None,
+            on_close: publisher.on_close(),
         }
     }
 
@@ -276,6 +316,7 @@ impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
         publisher: &PublisherCore<T>,
         waker: &Waker,
     ) -> Result<Delivered, Blocked<T>> {
+        self.on_close.watch(waker);
         publisher.poll_open(waker)?;
         if self.in_flight.is_none() {
             self.in_flight = publisher.poll_flight(waker)?;
@@ -287,33 +328,77 @@ impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
                     Reserve::Granted => Place::Held,
                     Reserve::Closed => Place::Unwanted,
                 };
-                self.considered.push((subscriber.clone(), place));
+                let subscriber = subscriber.clone();
                 self.waiting = None;
+                self.note(subscriber, place);
             }
             let state = publisher.topic.state.lock();
-            let Some(subscriber) = self.next_to_consider(&state) else {
-                return self.commit(publisher, state);
-            };
-            // The filter is the user's code: not under the lock.
-            drop(state);
-            if !subscriber.wants(&self.body) {
-                self.considered.push((subscriber, Place::Unwanted));
-            } else if subscriber.when_full() == WhenFull::Wait {
-                self.waiting = Some((subscriber, Ticket::default()));
-            } else {
-                self.considered.push((subscriber, Place::NotNeeded));
+            if publisher.is_closed() {
+                return Err(Blocked::Closed);
+            }
+            match self.compare(&state.subscribers) {
+                Change::None => return self.commit(publisher, state),
+                Change::Joined(subscriber) => {
+                    // The filter is the user's code: not under the lock.
+                    drop(state);
+                    self.consider(subscriber);
+                }
+                Change::Left(at) => {
+                    drop(state);
+                    let (subscriber, place) = self.considered.remove(at);
+                    give_back(&*subscriber, place);
+                }
             }
         }
     }
 
-    /// The subscription with the smallest id that was not looked at yet.
-    fn next_to_consider(&self, state: &TopicState<T>) -> Option<Arc<dyn Subscriber<T>>> {
-        let last: Option<SubscriptionId> = self.considered.last().map(|(s, _)| s.id());
-        state
-            .subscribers
+    /// What has changed since the subscriptions were considered. Both lists are by ascending id.
+    fn compare(&self, subscribers: &Subscribers<T>) -> Change<T> {
+        for (i, subscriber) in subscribers.iter().enumerate() {
+            match self.considered.get(i) {
+                Some((known, _)) if known.id() == subscriber.id() => {}
+                Some((known, _)) if known.id() < subscriber.id() => return Change::Left(i),
+                _ => return Change::Joined(subscriber.clone()),
+            }
+        }
+        if self.considered.len() > subscribers.len() {
+            return Change::Left(subscribers.len());
+        }
+        Change::None
+    }
+
+    fn consider(&mut self, subscriber: Arc<dyn Subscriber<T>>) {
+        if !subscriber.wants(&self.body) {
+            return self.note(subscriber, Place::Unwanted);
+        }
+        if subscriber.when_full() != WhenFull::Wait {
+            return self.note(subscriber, Place::NotNeeded);
+        }
+        let larger = self.first_after(subscriber.id());
+        if self.considered[larger..]
             .iter()
-            .find(|s| last.is_none_or(|last| s.id() > last))
-            .cloned()
+            .any(|(_, place)| *place == Place::Held)
+        {
+            // Out of order it must not wait: others may hold this place and wait for one of those that we hold.
+            match subscriber.try_reserve() {
+                Reserve::Granted => return self.note(subscriber, Place::Held),
+                Reserve::Closed => return self.note(subscriber, Place::Unwanted),
+                Reserve::Full => {}
+            }
+            for (larger, place) in self.considered.split_off(larger) {
+                give_back(&*larger, place);
+            }
+        }
+        self.waiting = Some((subscriber, Ticket::default()));
+    }
+
+    fn note(&mut self, subscriber: Arc<dyn Subscriber<T>>, place: Place) {
+        let at = self.first_after(subscriber.id());
+        self.considered.insert(at, (subscriber, place));
+    }
+
+    fn first_after(&self, id: SubscriptionId) -> usize {
+        self.considered.partition_point(|(s, _)| s.id() < id)
     }
 
     fn commit(
@@ -345,6 +430,21 @@ impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
     }
 }
 
+/// How a topic's subscriptions differ from those that a publish has considered.
+enum Change<T: ?Sized + 'static> {
+    None,
+    /// This one was not considered.
+    Joined(Arc<dyn Subscriber<T>>),
+    /// The one that was considered at this index is not there any more.
+    Left(usize),
+}
+
+fn give_back<T: ?Sized + 'static>(subscriber: &dyn Subscriber<T>, place: Place) {
+    if place == Place::Held {
+        subscriber.release();
+    }
+}
+
 /// Gives all places back.
 impl<T: ?Sized + 'static> Drop for Passage<T> {
     fn drop(&mut self) {
@@ -352,9 +452,7 @@ impl<T: ?Sized + 'static> Drop for Passage<T> {
             subscriber.resign(&mut ticket);
         }
         for (subscriber, place) in std::mem::take(&mut self.considered) {
-            if place == Place::Held {
-                subscriber.release();
-            }
+            give_back(&*subscriber, place);
         }
     }
 }

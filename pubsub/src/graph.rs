@@ -1,10 +1,11 @@
 //! Who publishes and subscribes what in one node: declarations, patterns, connections.
 //!
 //! The graph's lock guards declarations and wiring. It is never taken by a publish. Lock order: graph, then topic, then
-//! delivery.
+//! delivery. Nothing of the user's runs under it: what a change leaves to be done (wakers, drops) is collected in an
+//! [`Afterwards`], and the filter of a subscription that joins is asked between two turns ([`Graph::join`]).
 
 use crate::channel::{Channel, ChannelSubscription};
-use crate::delivery::{Closed, Delivery, Late, Subscriber};
+use crate::delivery::{Afterwards, Closed, Delivery, Joining, Late, Subscriber};
 use crate::events::{EVENTS, Event};
 use crate::id::{SubscriptionId, TopicId};
 use crate::leases::Gate;
@@ -17,7 +18,6 @@ use crate::topic::{self, Topic};
 use crate::topic_core::{AnyTopic, TopicCore};
 use mproc_runtime::{Error, ErrorKind, Name, Runtime};
 use parking_lot::Mutex;
-use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -44,7 +44,22 @@ struct Wiring {
 }
 
 /// Adds a subscription to a topic, and returns its [`Late`]; `None` if the topic is of no type for it.
-type Attach = Box<dyn Fn(&Arc<dyn AnyTopic>) -> Option<Box<dyn Any + Send + Sync>> + Send + Sync>;
+type Attach = Box<dyn Fn(&Arc<dyn AnyTopic>) -> Option<Box<dyn Joining>> + Send + Sync>;
+
+/// A topic, and a subscription that joins it.
+type Join = (Arc<dyn AnyTopic>, Box<dyn Joining>);
+
+/// Takes a subscription out again whose filter has panicked.
+struct Leave<'a> {
+    graph: &'a Graph,
+    id: SubscriptionId,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.graph.detach_id(self.id);
+    }
+}
 
 /// A subscription that is attached to every topic that matches, now and later.
 struct PatternSubscription {
@@ -86,10 +101,13 @@ impl Graph {
         &self,
         topic: &Topic<T>,
     ) -> Result<Arc<TopicCore<T>>, Error> {
-        let (core, joined) = {
+        let mut after = Afterwards::default();
+        let declared = {
             let mut wiring = self.wiring.lock();
-            self.declare_in(&mut wiring, topic)?
+            self.declare_in(&mut wiring, topic, &mut after)
         };
+        after.run();
+        let (core, joined) = declared?;
         self.tell_joined(&*core, joined);
         Ok(core)
     }
@@ -99,6 +117,7 @@ impl Graph {
         &self,
         wiring: &mut Wiring,
         topic: &Topic<T>,
+        after: &mut Afterwards,
     ) -> Result<(Arc<TopicCore<T>>, usize), Error> {
         let label = topic.label();
         let conflict = |what: String| {
@@ -164,7 +183,7 @@ impl Graph {
                 joined += 1;
             }
         }
-        wiring.relink(topic.id(), None);
+        wiring.relink(topic.id(), None, after);
         Ok((core, joined))
     }
 
@@ -250,8 +269,8 @@ impl Graph {
         options: SubscriptionOptions<T>,
     ) -> Result<ChannelSubscription<T>, Error> {
         let settings = options.settings(runtime, topic.name(), topic.id())?;
-        let capacity = settings.capacity;
         let channel = Channel::new(runtime, topic.name(), topic.id(), settings);
+        let capacity = channel.capacity();
         self.attach(topic, channel.clone(), capacity)?;
         Ok(ChannelSubscription {
             channel,
@@ -284,19 +303,49 @@ impl Graph {
         subscriber: Arc<dyn Subscriber<T>>,
         capacity: usize,
     ) -> Result<(), Error> {
-        let (core, joined) = {
+        let mut after = Afterwards::default();
+        let mut late = Late::new(subscriber, capacity);
+        let declared = {
             let mut wiring = self.wiring.lock();
-            let (core, joined) = self.declare_in(&mut wiring, topic)?;
-            let late = Late {
-                subscriber,
-                capacity,
-            };
-            core.add_own(&late);
-            wiring.relink(topic.id(), Some(&late));
-            (core, joined)
+            let declared = self.declare_in(&mut wiring, topic, &mut after);
+            if let Ok((core, _)) = &declared {
+                core.add_own(&late);
+                wiring.relink(topic.id(), Some(&mut late), &mut after);
+            }
+            declared
         };
+        after.run();
+        let (core, joined) = declared?;
+        let id = late.subscriber.id();
+        self.join(id, &mut [(core.clone(), Box::new(late))]);
         self.tell_joined(&*core, joined + 1);
         Ok(())
+    }
+
+    /// Goes on until a new subscription has joined each of these topics: it is told what history they keep, asks its
+    /// filter, and comes again.
+    ///
+    /// Each value is asked about once, so this ends as soon as nothing is published while the filter runs.
+    fn join(&self, id: SubscriptionId, joins: &mut [Join]) {
+        let unless_it_panics = Leave { graph: self, id };
+        loop {
+            let mut after = Afterwards::default();
+            // All are asked before any comes again: the lock is taken once for all.
+            let asked: Vec<bool> = joins.iter_mut().map(|(_, late)| late.ask()).collect();
+            if !asked.contains(&true) {
+                break;
+            }
+            {
+                let wiring = self.wiring.lock();
+                for ((topic, late), asked) in joins.iter_mut().zip(asked) {
+                    if asked {
+                        wiring.relink(topic.id(), Some(&mut **late), &mut after);
+                    }
+                }
+            }
+            after.run();
+        }
+        std::mem::forget(unless_it_panics);
     }
 
     /// Attaches a queue to every topic of its type that `pattern` names, now and later.
@@ -308,10 +357,7 @@ impl Graph {
         let subscriber = delivery.clone();
         let attach: Attach = Box::new(move |topic| {
             let core = topic.clone().as_any().downcast::<TopicCore<T>>().ok()?;
-            let late = Late::<T> {
-                subscriber: subscriber.clone(),
-                capacity: subscriber.capacity(),
-            };
+            let late = Late::<T>::new(subscriber.clone(), subscriber.capacity());
             core.add_own(&late);
             Some(Box::new(late))
         });
@@ -343,31 +389,43 @@ impl Graph {
         id: SubscriptionId,
         attach: Attach,
     ) -> Result<(), Arc<dyn AnyTopic>> {
-        let mut matching = Vec::new();
-        {
+        let mut after = Afterwards::default();
+        let mut joins: Vec<Join> = Vec::new();
+        let refused = {
             let mut wiring = self.wiring.lock();
+            let mut refused = None;
             let topics = wiring.topics.values();
             for topic in topics.filter(|topic| matches.matches(&***topic)) {
                 match attach(topic) {
-                    Some(late) => matching.push((topic.clone(), late)),
+                    Some(late) => joins.push((topic.clone(), late)),
                     None => {
-                        for (topic, _) in matching {
-                            topic.remove_own(id);
-                        }
-                        return Err(topic.clone());
+                        refused = Some(topic.clone());
+                        break;
                     }
                 }
             }
-            wiring.patterns.push(PatternSubscription {
-                id,
-                matches,
-                attach,
-            });
-            for (topic, late) in &matching {
-                wiring.relink(topic.id(), Some(&**late));
+            if refused.is_some() {
+                for (topic, _) in &joins {
+                    topic.remove_own(id, &mut after);
+                }
+            } else {
+                wiring.patterns.push(PatternSubscription {
+                    id,
+                    matches,
+                    attach,
+                });
+                for (topic, late) in &mut joins {
+                    wiring.relink(topic.id(), Some(&mut **late), &mut after);
+                }
             }
+            refused
+        };
+        after.run();
+        if let Some(topic) = refused {
+            return Err(topic);
         }
-        for (topic, _) in matching {
+        self.join(id, &mut joins);
+        for (topic, _) in joins {
             self.tell_joined(&*topic, 1);
         }
         Ok(())
@@ -381,17 +439,21 @@ impl Graph {
 
     pub(crate) fn detach_id(&self, id: SubscriptionId) {
         let mut gone = Vec::new();
-        {
+        let mut after = Afterwards::default();
+        let _pattern = {
             let mut wiring = self.wiring.lock();
-            wiring.patterns.retain(|p| p.id != id);
-            let topics: Vec<_> = wiring.topics.values().cloned().collect();
-            for topic in topics {
-                if topic.remove_own(id) {
-                    wiring.relink(topic.id(), None);
+            let patterns = &mut wiring.patterns;
+            let at = patterns.iter().position(|p| p.id == id);
+            let pattern = at.map(|at| patterns.remove(at));
+            for topic in wiring.topics.values() {
+                if topic.remove_own(id, &mut after) {
+                    wiring.relink(topic.id(), None, &mut after);
                     gone.push((topic.label(), topic.subscriber_count()));
                 }
             }
-        }
+            pattern
+        };
+        after.run();
         for (topic, subscribers) in gone {
             self.tell(Event::SubscriberUnmatched { topic, subscribers });
         }
@@ -411,6 +473,7 @@ impl Graph {
             Name::new(name).map_err(|e| cannot(ErrorKind::InvalidName, e.to_string()))?;
         }
         let (a, b) = (TopicId::from_name(from), TopicId::from_name(to));
+        let mut after = Afterwards::default();
         let mut wiring = self.wiring.lock();
         if wiring.reached(b).contains(&a) {
             return Err(cannot(
@@ -440,18 +503,25 @@ impl Graph {
         wiring.names.insert(a, from.to_owned());
         wiring.names.insert(b, to.to_owned());
         wiring.connections.insert((a, b));
-        wiring.relink(a, None);
+        wiring.relink(a, None, &mut after);
+        drop(wiring);
+        after.run();
         Ok(())
     }
 
     /// Ends a connection. False if there was none.
     pub fn disconnect(&self, from: &str, to: &str) -> bool {
         let pair = (TopicId::from_name(from), TopicId::from_name(to));
-        let mut wiring = self.wiring.lock();
-        let had = wiring.connections.remove(&pair);
-        if had {
-            wiring.relink(pair.0, None);
-        }
+        let mut after = Afterwards::default();
+        let had = {
+            let mut wiring = self.wiring.lock();
+            let had = wiring.connections.remove(&pair);
+            if had {
+                wiring.relink(pair.0, None, &mut after);
+            }
+            had
+        };
+        after.run();
         had
     }
 
@@ -475,8 +545,13 @@ impl Graph {
             return Ok(known.clone());
         }
         let made = self.publisher(runtime, topic)?;
-        let mut msgs = self.msgs.lock();
-        Ok(msgs.entry(topic.id()).or_insert(made).clone())
+        // If another was first, this one is closed when the lock is released, which is an event.
+        Ok(self
+            .msgs
+            .lock()
+            .entry(topic.id())
+            .or_insert_with(|| made.clone())
+            .clone())
     }
 
     pub(crate) fn find(&self, id: TopicId) -> Option<Arc<dyn AnyTopic>> {
@@ -584,7 +659,7 @@ impl Wiring {
     }
 
     /// Makes the lists anew of all topics whose samples arrive at `changed`, or that `changed` leads to.
-    fn relink(&self, changed: TopicId, late: Option<&(dyn Any + Send + Sync)>) {
+    fn relink(&self, changed: TopicId, mut late: Option<&mut dyn Joining>, after: &mut Afterwards) {
         for topic in self.topics.values() {
             let reached = self.reached(topic.id());
             if !reached.contains(&changed) {
@@ -594,7 +669,7 @@ impl Wiring {
                 .iter()
                 .filter_map(|id| self.topics.get(id).cloned())
                 .collect();
-            topic.relink(&reached, late);
+            topic.relink(&reached, late.as_deref_mut(), after);
         }
     }
 }

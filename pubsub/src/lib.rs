@@ -29,7 +29,7 @@ pub use codec::{Codec, CodecError, CodecKind};
 pub use delivery::DEFAULT_SUBSCRIPTION_CAPACITY;
 pub use error::{PublishError, RecvError, TryRecvError};
 pub use events::{EVENTS, Event};
-pub use fan_out::Delivered;
+pub use fan_out::{Delivered, Refusal};
 pub use graph::Graph;
 pub use id::{PublisherId, SubscriptionId, TopicId};
 pub use msg::{Data, Msg, Place, accept_msgs, send_msg};

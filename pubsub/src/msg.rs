@@ -30,6 +30,7 @@ impl Place {
     }
 
     /// Another component of the same processor.
+    #[must_use]
     pub fn component(self, component: u32) -> Self {
         Self { component, ..self }
     }
@@ -142,24 +143,28 @@ impl Msg {
     }
 
     /// Sent by `src`.
+    #[must_use]
     pub fn from(mut self, src: Place) -> Self {
         self.src = Some(src);
         self
     }
 
     /// For `dst`.
+    #[must_use]
     pub fn to(mut self, dst: Place) -> Self {
         self.dst = Some(dst);
         self
     }
 
     /// With this tag.
+    #[must_use]
     pub fn tag(mut self, tag: u64) -> Self {
         self.tag = tag;
         self
     }
 
     /// With this data.
+    #[must_use]
     pub fn data(mut self, data: Data) -> Self {
         self.data = data;
         self
@@ -171,6 +176,7 @@ impl Msg {
     }
 
     /// The answer: back to where it came from, with the same kind and tag.
+    #[must_use]
     pub fn reply(&self, status: i32, data: Data) -> Self {
         Self {
             src: self.dst,
@@ -184,6 +190,7 @@ impl Msg {
     }
 
     /// The same message again; shared data is shared, not copied.
+    #[must_use]
     pub fn dup(&self) -> Self {
         self.clone()
     }

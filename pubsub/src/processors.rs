@@ -12,11 +12,14 @@ use crate::sample::Sample;
 use crate::subscription::{Control, Hanging, SubscriptionOptions};
 use crate::topic::Topic;
 use mproc_runtime::{
-    Address, Cx, Error, Fault, Handle, LaneBell, LaneSource, Processor, Runtime, WhenFull,
+    Address, Cx, Error, Fault, Handle, LaneBell, LaneId, LaneSource, Processor, Runtime, TimerId,
+    WhenFull,
 };
 use std::any::Any;
+use std::cell::OnceCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -237,9 +240,9 @@ trait Host<P: Processor> {
     fn add_lane(
         &mut self,
         lane: Box<dyn FnOnce(LaneBell) -> Box<dyn LaneSource<P>> + '_>,
-    ) -> mproc_runtime::LaneId;
-    fn remove_lane(&mut self, lane: mproc_runtime::LaneId);
-    fn every(&mut self, period: Duration, call: SilenceCall<P>);
+    ) -> LaneId;
+    fn remove_lane(&mut self, lane: LaneId);
+    fn every(&mut self, period: Duration, call: SilenceCall<P>) -> TimerId;
 }
 
 type SilenceCall<P> = Box<dyn FnMut(&mut P, &mut Cx<'_, P>)>;
@@ -252,16 +255,16 @@ impl<P: Processor, R: 'static> Host<P> for Cx<'_, P, R> {
     fn add_lane(
         &mut self,
         lane: Box<dyn FnOnce(LaneBell) -> Box<dyn LaneSource<P>> + '_>,
-    ) -> mproc_runtime::LaneId {
+    ) -> LaneId {
         Cx::add_lane(self, lane)
     }
 
-    fn remove_lane(&mut self, lane: mproc_runtime::LaneId) {
+    fn remove_lane(&mut self, lane: LaneId) {
         Cx::remove_lane(self, lane);
     }
 
-    fn every(&mut self, period: Duration, mut call: SilenceCall<P>) {
-        self.every_with(period, move |me, _tick, cx| call(me, cx));
+    fn every(&mut self, period: Duration, mut call: SilenceCall<P>) -> TimerId {
+        self.every_with(period, move |me, _tick, cx| call(me, cx))
     }
 }
 
@@ -380,9 +383,11 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
         });
         let control = hanging.control();
         let now = runtime.now();
+        let own_id = Rc::new(OnceCell::new());
         let lane = SubscriptionLane {
             intake: Intake::new(delivery.clone()),
             call,
+            id: own_id.clone(),
             hanging,
             processor: PhantomData::<fn(P)>,
         };
@@ -390,6 +395,7 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
             delivery.set_bell(bell);
             Box::new(lane)
         }));
+        let _set_once = own_id.set(id);
         if let Err(error) = (to.attach)(&graph, &delivery) {
             self.host.remove_lane(id);
             return Err(error);
@@ -402,16 +408,27 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
                 told: false,
                 limit,
             };
-            self.host.every(
+            let own_timer = Rc::new(OnceCell::new());
+            let timer = own_timer.clone();
+            let id = self.host.every(
                 limit / 4,
                 Box::new(move |me, cx| {
-                    if let Some(delivery) = Weak::upgrade(&quiet)
-                        && watch.is_news(&delivery, cx.now())
-                    {
-                        tell(me, cx);
+                    match Weak::upgrade(&quiet) {
+                        Some(delivery) if !delivery.is_ended() => {
+                            if watch.is_news(&delivery, cx.now()) {
+                                tell(me, cx);
+                            }
+                        }
+                        // The subscription has ended, and the watch over it with it.
+                        _ => {
+                            if let Some(&timer) = timer.get() {
+                                cx.cancel(timer);
+                            }
+                        }
                     }
                 }),
             );
+            let _set_once = own_timer.set(id);
         }
         Ok(control)
     }
@@ -453,6 +470,8 @@ impl<P: Processor, T: ?Sized + Send + Sync> fmt::Debug for Subscribing<'_, P, T>
 struct SubscriptionLane<P, T: ?Sized + Send + Sync + 'static, F> {
     intake: Intake<T>,
     call: F,
+    /// Where it stands in its cell; set right after it was added.
+    id: Rc<OnceCell<LaneId>>,
     /// What controls point to: it lives as long as the lane.
     hanging: Arc<Hanging<T>>,
     processor: PhantomData<fn(P)>,
@@ -479,6 +498,13 @@ where
                     self.intake.label()
                 ));
                 cx.fault(processor, fault);
+                false
+            }
+            Next::Ended => {
+                // It was unsubscribed. It ends with what is left of its batch, and its closure, when this returns.
+                if let Some(&id) = self.id.get() {
+                    cx.remove_lane(id);
+                }
                 false
             }
         }
@@ -512,6 +538,7 @@ where
 }
 
 /// A `Send` closure that is called with each sample on a thread of its own; see `Node::subscribe` in the facade.
+#[must_use = "dropping it ends the subscription; detach() keeps it"]
 pub struct CallbackSubscription<P: Processor> {
     control: Control,
     address: Option<Address<P>>,

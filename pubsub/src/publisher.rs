@@ -12,6 +12,7 @@ use mproc_runtime::{
     Attempt, DropCause, Error, ErrorKind, Fault, OutboxKey, Runtime, Undelivered, outbox_holds,
     spill_undelivered,
 };
+use parking_lot::Mutex;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,6 +21,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 /// What a publisher is made with.
+#[must_use = "options do nothing until a publisher is made with them"]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PublisherOptions {
     history: usize,
@@ -66,6 +68,8 @@ pub(crate) struct PublisherStatus {
     outstanding: Arc<Count>,
     in_flight: Arc<Count>,
     gate: Gate,
+    /// Those who wait to publish, for whatever reason, and want to know when it is closed.
+    on_close: Mutex<Vec<Waker>>,
 }
 
 impl PublisherStatus {
@@ -80,6 +84,40 @@ impl PublisherStatus {
     }
 }
 
+/// One who waits to publish: woken when the publisher is closed.
+pub(crate) struct OnClose {
+    status: Arc<PublisherStatus>,
+    watched: Option<Waker>,
+}
+
+impl OnClose {
+    /// From now on `waker` is woken, and none before it. Look whether it is closed afterwards.
+    pub(crate) fn watch(&mut self, waker: &Waker) {
+        if !self.watched.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            self.leave();
+            self.watched = Some(waker.clone());
+            self.status.on_close.lock().push(waker.clone());
+        }
+    }
+
+    fn leave(&mut self) {
+        let Some(waker) = self.watched.take() else {
+            return;
+        };
+        let _left = {
+            let mut watchers = self.status.on_close.lock();
+            let at = watchers.iter().position(|w| w.will_wake(&waker));
+            at.map(|at| watchers.swap_remove(at))
+        };
+    }
+}
+
+impl Drop for OnClose {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 pub(crate) struct PublisherCore<T: ?Sized + Send + Sync + 'static> {
     pub(crate) topic: Arc<TopicCore<T>>,
     status: Arc<PublisherStatus>,
@@ -90,8 +128,19 @@ pub(crate) struct PublisherCore<T: ?Sized + Send + Sync + 'static> {
 }
 
 impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn on_close(&self) -> OnClose {
+        OnClose {
+            status: self.status.clone(),
+            watched: None,
+        }
+    }
+
     pub(crate) fn check_open(&self) -> Result<(), Blocked<T>> {
-        if self.closed.load(Ordering::Acquire) {
+        if self.is_closed() {
             return Err(Blocked::Closed);
         }
         if self.status.gate.is_paused() || self.topic.gate.is_paused() {
@@ -101,7 +150,7 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
     }
 
     pub(crate) fn poll_open(&self, waker: &Waker) -> Result<(), Blocked<T>> {
-        if self.closed.load(Ordering::Acquire) {
+        if self.is_closed() {
             return Err(Blocked::Closed);
         }
         if self.status.gate.poll_open(waker) && self.topic.gate.poll_open(waker) {
@@ -210,7 +259,7 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
         };
         let entry = Box::new(Spilled {
             publisher: self.clone(),
-            passage: Some(Passage::new(body.clone())),
+            passage: Some(Passage::new(self, body.clone())),
             full: Vec::new(),
         });
         match spill_undelivered(&self.runtime, self.key(), entry, limit) {
@@ -237,7 +286,7 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
         };
         let deadline = self.runtime.now().checked_add(limit);
         let waker = self.runtime.waker();
-        let mut passage = Passage::new(body.clone());
+        let mut passage = Passage::new(self, body.clone());
         loop {
             if let Blocked::Full(subscriber) = &blocked
                 && let Some(bell) = subscriber.owner()
@@ -277,8 +326,9 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
             (std::mem::take(&mut state.waiters), forgotten)
         };
         waiters.into_iter().for_each(Waker::wake);
-        // Those who wait at a closed gate learn that it is over.
-        self.status.gate.resume();
+        // Those who wait, at a gate or for room, learn that it is over.
+        let waiting = std::mem::take(&mut *self.status.on_close.lock());
+        waiting.into_iter().for_each(Waker::wake);
         if let Some(graph) = self.graph.upgrade() {
             graph.publisher_gone(&self.topic.label(), self.topic.publisher_count());
         }
@@ -308,12 +358,24 @@ impl Failure {
             Self::Closed => PublishError::Closed(value),
         }
     }
+
+    /// With the body's value, which nobody else got; but a filter of dynamic messages may have kept the sample it saw.
+    fn with_value_of<T: ?Sized>(self, body: Arc<dyn Body<T>>) -> PublishError<Box<T>> {
+        match body.into_box() {
+            Ok(value) => self.with(value),
+            Err(_kept) => PublishError::Kept {
+                error: Error::from(self.with(())),
+            },
+        }
+    }
 }
 
 /// A publish in a handler's outbox.
 struct Spilled<T: ?Sized + Send + Sync + 'static> {
     publisher: Arc<PublisherCore<T>>,
     passage: Option<Passage<T>>,
+    /// Who had no room at the last attempt. Nobody before the first: it comes when its publisher's values before it are
+    /// delivered.
     full: Vec<String>,
 }
 
@@ -344,11 +406,15 @@ impl<T: ?Sized + Send + Sync + 'static> Undelivered for Spilled<T> {
                 .dead_letters()
                 .record((None, name), type_name, cause, now, None);
         }
-        Some(Fault::new(format!(
-            "cannot publish on {:?}: no room at {}",
-            topic.label(),
-            self.full.join(", ")
-        )))
+        let why = if self.publisher.is_closed() {
+            "its publisher was closed".to_owned()
+        } else if self.full.is_empty() {
+            "a value that its publisher published before had no room".to_owned()
+        } else {
+            format!("no room at {}", self.full.join(", "))
+        };
+        let text = format!("cannot publish on {:?}: {why}", topic.label());
+        Some(Fault::new(text))
     }
 }
 
@@ -373,6 +439,7 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
             outstanding: Arc::default(),
             in_flight: Arc::default(),
             gate: Gate::default(),
+            on_close: Mutex::default(),
         });
         let waiters = {
             let mut state = topic.state.lock();
@@ -460,7 +527,8 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
         self.core.status.gate.resume();
     }
 
-    /// Ends it, also for its clones. What is queued is still delivered; its history is gone.
+    /// Ends it, also for its clones. What is queued is still delivered; its history is gone, and publishes that wait end
+    /// with [`PublishError::Closed`].
     pub fn close(&self) {
         self.core.close();
     }
@@ -507,7 +575,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     ///
     /// # Errors
     ///
-    /// Each gives the value back, and nobody got it; see [`PublishError`].
+    /// Nobody got the value, and it comes back (but see [`PublishError::Kept`]).
     ///
     /// # Deadlocks
     ///
@@ -575,15 +643,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
             })
         };
         core.publish(body, wait)
-            .map_err(|(body, failure)| failure.with(*take_back(body)))
-    }
-}
-
-/// The value of a publish that failed.
-fn take_back<T: ?Sized + Send + Sync>(body: Arc<dyn Body<T>>) -> Box<T> {
-    match body.into_box() {
-        Ok(value) => value,
-        Err(_) => panic!("a filter has kept a value whose publish then failed"),
+            .map_err(|(body, failure)| failure.with_value_of(body).map(|value| *value))
     }
 }
 
@@ -609,7 +669,7 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
             })
         };
         core.publish(body, wait)
-            .map_err(|(body, failure)| failure.with(take_back(body)))
+            .map_err(|(body, failure)| failure.with_value_of(body))
     }
 }
 
@@ -683,7 +743,7 @@ impl<T: ?Sized + Send + Sync + 'static> Loan<T> {
     ///
     /// # Errors
     ///
-    /// As [`Publisher::publish`]; each gives the loan back.
+    /// As [`Publisher::publish`]; the loan comes back as a value does.
     pub fn publish(self) -> Result<Delivered, PublishError<Self>> {
         self.publish_by(Wait::Limit)
     }
@@ -692,7 +752,7 @@ impl<T: ?Sized + Send + Sync + 'static> Loan<T> {
     ///
     /// # Errors
     ///
-    /// As [`Publisher::try_publish`]; each gives the loan back.
+    /// As [`Publisher::try_publish`]; the loan comes back as a value does.
     pub fn try_publish(self) -> Result<Delivered, PublishError<Self>> {
         self.publish_by(Wait::No)
     }

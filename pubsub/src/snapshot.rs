@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// One topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TopicSnapshot {
     /// Its name, or its id as text.
     pub name: String,
@@ -28,6 +29,7 @@ pub struct TopicSnapshot {
 
 /// One publisher.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PublisherSnapshot {
     /// Its id.
     pub id: PublisherId,
@@ -43,6 +45,7 @@ pub struct PublisherSnapshot {
 
 /// One subscription. When it stands still, `offered = taken + dropped + refused + queued`, exactly.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SubscriptionSnapshot {
     /// Its id.
     pub id: SubscriptionId,
@@ -70,6 +73,6 @@ pub struct SubscriptionSnapshot {
     pub refused: u64,
     /// Sum of the gaps that its receiver has seen.
     pub lost: u64,
-    /// Samples that are held, if that is bounded.
+    /// Samples that are held, if that is bounded; by a channel it always is.
     pub held: u64,
 }

@@ -29,6 +29,7 @@ use std::time::Duration;
 ///     .filter(|n: &i64| n % 2 == 0);
 /// # let _ = newest_even;
 /// ```
+#[must_use = "options do nothing until a subscription is made with them"]
 pub struct SubscriptionOptions<T: ?Sized + 'static> {
     capacity: Option<usize>,
     when_full: WhenFull,
@@ -59,17 +60,22 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
         self
     }
 
-    /// Lets only those values pass for which `filter` is true. It runs on the publisher's thread before queueing, and must
-    /// not publish.
+    /// Lets only those values pass for which `filter` is true. It runs on the publisher's thread before queueing, and on the
+    /// thread that subscribes for values of the past. No lock is held then; it must not publish. One value may be asked
+    /// about more than once.
     ///
-    /// A filter of dynamic messages must not keep one that carries a sample: its publisher may still get the value back.
-    /// Such a sample does not know its number and gap yet.
+    /// A filter of dynamic messages should not keep one that carries a sample: if the publish then fails, its publisher does
+    /// not get the value back ([`PublishError::Kept`](crate::PublishError::Kept)). Such a sample does not know its number
+    /// and gap yet.
     pub fn filter(mut self, filter: impl Fn(&T) -> bool + Send + Sync + 'static) -> Self {
         self.filter = Some(Box::new(filter));
         self
     }
 
     /// Whoever receives may hold at most `count` samples. Then no more are taken until one is let go of.
+    ///
+    /// Of a [channel](crate::Graph::channel) the capacity bounds what is queued and held together, so this makes the
+    /// capacity no larger than `count`.
     pub fn max_leases(mut self, count: usize) -> Self {
         self.max_leases = Some(count);
         self
@@ -209,7 +215,8 @@ impl Control {
         }
     }
 
-    /// Ends the subscription at once; what is queued is given back.
+    /// Ends the subscription at once; what is queued is given back. A handler that is running with a sample of it returns as
+    /// usual, and is not called again.
     pub fn unsubscribe(&self) {
         if let Some(subscription) = self.subscription.upgrade() {
             subscription.unsubscribe();
@@ -231,6 +238,7 @@ impl fmt::Debug for Control {
 /// A queue of samples to pull from. Several threads may; each sample goes to one.
 ///
 /// Dropping it ends the subscription at once and gives queued samples back.
+#[must_use = "dropping it ends the subscription"]
 pub struct Subscription<T: ?Sized + Send + Sync + 'static> {
     hanging: Arc<Hanging<T>>,
     runtime: Runtime,

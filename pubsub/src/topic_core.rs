@@ -2,7 +2,7 @@
 
 use crate::carried::Carrier;
 use crate::codec::Codec;
-use crate::delivery::{Closed, Delivery, Late, Subscriber};
+use crate::delivery::{Afterwards, Closed, Delivery, Joining, Late, Subscriber};
 use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::Gate;
 use crate::msg::Msg;
@@ -38,6 +38,8 @@ pub(crate) struct TopicState<T: ?Sized + 'static> {
     pub(crate) has_filters: bool,
     /// Subscriptions to this very topic.
     own: Vec<Arc<dyn Subscriber<T>>>,
+    /// Those whose filters are being asked about history: they are in the list only after they have got it.
+    joining: Vec<SubscriptionId>,
     pub(crate) publishers: Vec<Arc<PublisherStatus>>,
     /// The last values of publishers that keep any, in the order of their commits.
     history: VecDeque<Arc<dyn Body<T>>>,
@@ -56,6 +58,7 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
                 subscribers: Arc::new([]),
                 has_filters: false,
                 own: Vec::new(),
+                joining: Vec::new(),
                 publishers: Vec::new(),
                 history: VecDeque::new(),
                 waiters: Vec::new(),
@@ -93,30 +96,37 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
         false
     }
 
-    /// Replaces the list of all who are reached, giving history to those who are new.
+    /// Replaces the list of all who are reached, giving history to one who is new.
     ///
-    /// `late` is a new subscription with a queue, which gets this topic's history first.
-    pub(crate) fn set_subscribers(
+    /// `late` is a new subscription with a queue, which gets this topic's history first. If its filter must be asked about
+    /// that, it is left out until it comes again.
+    fn set_subscribers(
         &self,
-        list: Vec<Arc<dyn Subscriber<T>>>,
-        late: Option<&Late<T>>,
+        mut list: Vec<Arc<dyn Subscriber<T>>>,
+        late: Option<&mut Late<T>>,
+        after: &mut Afterwards,
     ) {
-        let (old, waiters) = {
-            let mut state = self.state.lock();
-            let known = |id: SubscriptionId| state.subscribers.iter().any(|s| s.id() == id);
-            if let Some(late) = late
-                && list.iter().any(|s| s.id() == late.subscriber.id())
-                && !known(late.subscriber.id())
-            {
-                late.push_history(state.history.iter());
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let had = |id: SubscriptionId| state.subscribers.iter().any(|s| s.id() == id);
+        let in_list = |id: SubscriptionId| list.iter().any(|s| s.id() == id);
+        state.joining.retain(|&id| in_list(id));
+        if let Some(late) = late {
+            let id = late.subscriber.id();
+            if in_list(id) && !had(id) {
+                state.joining.retain(|&joining| joining != id);
+                if !late.push_history(state.history.iter(), after) {
+                    state.joining.push(id);
+                }
             }
-            state.has_filters = list.iter().any(|s| s.has_filter());
-            let old = std::mem::replace(&mut state.subscribers, list.into());
-            self.note_liveness(&state);
-            (old, std::mem::take(&mut state.waiters))
-        };
-        drop(old);
-        waiters.into_iter().for_each(Waker::wake);
+        }
+        list.retain(|s| !state.joining.contains(&s.id()));
+        state.has_filters = list.iter().any(|s| s.has_filter());
+        let old = std::mem::replace(&mut state.subscribers, list.into());
+        self.note_liveness(state);
+        // Perhaps the last of a subscription, with values and a filter of the user's.
+        after.call(move || drop(old));
+        after.wake(std::mem::take(&mut state.waiters));
     }
 
     pub(crate) fn note_liveness(&self, state: &TopicState<T>) {
@@ -162,11 +172,16 @@ pub(crate) trait AnyTopic: Send + Sync {
     fn type_name(&self) -> &'static str;
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
     /// Adds a subscription to dynamic messages. Returns the [`Late`] for the next [`relink`](Self::relink).
-    fn add_msgs(&self, queue: &Arc<Delivery<Msg>>) -> Box<dyn Any + Send + Sync>;
+    fn add_msgs(&self, queue: &Arc<Delivery<Msg>>) -> Box<dyn Joining>;
     /// Removes a subscription of this very topic. True if it had it.
-    fn remove_own(&self, id: SubscriptionId) -> bool;
+    fn remove_own(&self, id: SubscriptionId, after: &mut Afterwards) -> bool;
     /// Makes its list anew from the topics that it reaches, itself first; those of other types are left out.
-    fn relink(&self, reached: &[Arc<dyn AnyTopic>], late: Option<&(dyn Any + Send + Sync)>);
+    fn relink(
+        &self,
+        reached: &[Arc<dyn AnyTopic>],
+        late: Option<&mut dyn Joining>,
+        after: &mut Afterwards,
+    );
     fn subscriber_count(&self) -> usize;
     fn publisher_count(&self) -> usize;
     /// Closes its own subscriptions: the node ends.
@@ -195,36 +210,36 @@ impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
         self
     }
 
-    fn add_msgs(&self, queue: &Arc<Delivery<Msg>>) -> Box<dyn Any + Send + Sync> {
+    fn add_msgs(&self, queue: &Arc<Delivery<Msg>>) -> Box<dyn Joining> {
         let capacity = queue.capacity();
         let me: &dyn Any = self;
         // A topic of messages queues them as they are.
         if let Some(of_msgs) = me.downcast_ref::<TopicCore<Msg>>() {
-            let subscriber = queue.clone();
-            let late = Late {
-                subscriber,
-                capacity,
-            };
+            let late = Late::<Msg>::new(queue.clone(), capacity);
             of_msgs.add_own(&late);
             return Box::new(late);
         }
-        let subscriber = Arc::new(Carrier(queue.clone()));
-        let late = Late::<T> {
-            subscriber,
-            capacity,
-        };
+        let late = Late::<T>::new(Arc::new(Carrier(queue.clone())), capacity);
         self.add_own(&late);
         Box::new(late)
     }
 
-    fn remove_own(&self, id: SubscriptionId) -> bool {
+    fn remove_own(&self, id: SubscriptionId, after: &mut Afterwards) -> bool {
         let mut state = self.state.lock();
-        let before = state.own.len();
-        state.own.retain(|s| s.id() != id);
-        state.own.len() != before
+        let Some(at) = state.own.iter().position(|s| s.id() == id) else {
+            return false;
+        };
+        let gone = state.own.remove(at);
+        after.call(move || drop(gone));
+        true
     }
 
-    fn relink(&self, reached: &[Arc<dyn AnyTopic>], late: Option<&(dyn Any + Send + Sync)>) {
+    fn relink(
+        &self,
+        reached: &[Arc<dyn AnyTopic>],
+        late: Option<&mut dyn Joining>,
+        after: &mut Afterwards,
+    ) {
         let mut list = self.own();
         for topic in reached {
             if let Ok(topic) = topic.clone().as_any().downcast::<Self>()
@@ -235,8 +250,8 @@ impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
         }
         list.sort_by_key(|s| s.id());
         list.dedup_by_key(|s| s.id());
-        let late = late.and_then(|late| late.downcast_ref::<Late<T>>());
-        self.set_subscribers(list, late);
+        let late = late.and_then(|late| late.as_any().downcast_mut::<Late<T>>());
+        self.set_subscribers(list, late, after);
     }
 
     fn subscriber_count(&self) -> usize {

@@ -855,14 +855,13 @@ impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for Call<P,
     }
 
     fn poll(&self, waker: &Waker) -> Poll<Result<P::Reply, CallError>> {
+        // Made before the lock is taken and dropped after it: a waker's clone and drop are the user's code.
+        let mut waker = (!self.is_done()).then(|| waker.clone());
         let mut state = self.state.lock();
         match state.result.take() {
             Some(result) => Poll::Ready(result),
             None => {
-                match &mut state.waker {
-                    Some(kept) => kept.clone_from(waker),
-                    none => *none = Some(waker.clone()),
-                }
+                std::mem::swap(&mut state.waker, &mut waker);
                 Poll::Pending
             }
         }
@@ -1006,11 +1005,13 @@ impl<P: Processor> Operation<Down, CallError> for Ended<P> {
     }
 
     fn poll(&self, waker: &Waker) -> Poll<Result<Down, CallError>> {
+        // Made before the lock is taken and dropped after it, as in `Call::poll`.
+        let mut waker = Some(waker.clone());
         let mut state = self.state.lock();
         match state.down.take() {
             Some(down) => Poll::Ready(Ok(down)),
             None => {
-                state.waker = Some(waker.clone());
+                std::mem::swap(&mut state.waker, &mut waker);
                 Poll::Pending
             }
         }

@@ -120,12 +120,22 @@ pub enum Admit<T> {
 
 /// One who waits for a place. Kept by the waiter between its attempts.
 #[derive(Debug, Default)]
-pub struct Ticket(Option<u64>);
+pub struct Ticket {
+    number: Option<u64>,
+    /// A waker that stands in line no longer. Its drop is the user's code, so it waits here until the lock is released.
+    old: Option<Waker>,
+}
 
 impl Ticket {
+    /// Call it after each use, when the queue's lock is released: drops what could not be dropped under it.
+    #[inline]
+    pub fn tidy(&mut self) {
+        self.old = None;
+    }
+
     /// True if it stands in a queue: then it must be given back through [`Queue::resign`].
     pub fn is_enlisted(&self) -> bool {
-        self.0.is_some()
+        self.number.is_some()
     }
 }
 
@@ -369,7 +379,7 @@ impl<I: Items> Queue<I> {
             self.forget(ticket);
             return Reserve::Closed;
         }
-        let Some(number) = ticket.0 else {
+        let Some(number) = ticket.number else {
             return match self.try_reserve(progress) {
                 Reserve::Full => self.enlist(ticket, waker, progress),
                 done => done,
@@ -377,17 +387,19 @@ impl<I: Items> Queue<I> {
         };
         let Some(waiting) = &mut self.waiting else {
             // Closing forgets all tickets; opening again does not exist.
-            *ticket = Ticket(None);
+            ticket.number = None;
             return Reserve::Closed;
         };
         if let Some(at) = waiting.granted.iter().position(|&n| n == number) {
             waiting.granted.swap_remove(at);
-            *ticket = Ticket(None);
+            ticket.number = None;
             self.tidy_waiting(progress);
             return Reserve::Granted;
         }
-        if let Some((_, kept)) = waiting.in_order.iter_mut().find(|(n, _)| *n == number) {
-            kept.clone_from(waker);
+        if let Some((_, kept)) = waiting.in_order.iter_mut().find(|(n, _)| *n == number)
+            && !kept.will_wake(waker)
+        {
+            ticket.old = Some(std::mem::replace(kept, waker.clone()));
         }
         Reserve::Full
     }
@@ -406,7 +418,7 @@ impl<I: Items> Queue<I> {
         let number = waiting.next;
         waiting.next += 1;
         waiting.in_order.push_back((number, waker.clone()));
-        *ticket = Ticket(Some(number));
+        ticket.number = Some(number);
         Reserve::Full
     }
 
@@ -422,13 +434,13 @@ impl<I: Items> Queue<I> {
     }
 
     fn forget(&mut self, ticket: &mut Ticket) {
-        *ticket = Ticket(None);
+        ticket.number = None;
     }
 
     /// Leaves the line. A place that was granted meanwhile goes to the next in line: wake those returned.
     #[must_use]
     pub fn resign(&mut self, ticket: &mut Ticket, progress: &Progress) -> Vec<Waker> {
-        let (Some(number), Some(waiting)) = (ticket.0.take(), &mut self.waiting) else {
+        let (Some(number), Some(waiting)) = (ticket.number.take(), &mut self.waiting) else {
             return Vec::new();
         };
         if let Some(at) = waiting.granted.iter().position(|&n| n == number) {
@@ -436,7 +448,9 @@ impl<I: Items> Queue<I> {
             self.reserved -= 1;
             return self.hand_out(progress);
         }
-        waiting.in_order.retain(|(n, _)| *n != number);
+        if let Some(at) = waiting.in_order.iter().position(|(n, _)| *n == number) {
+            ticket.old = waiting.in_order.remove(at).map(|(_, waker)| waker);
+        }
         self.tidy_waiting(progress);
         Vec::new()
     }
@@ -648,6 +662,31 @@ mod tests {
         q.push_reserved(1).unwrap();
         assert_eq!(q.pop(&p).0, Some(1));
         assert!(matches!(offer(&mut q, 2, &p), Admit::Room));
+    }
+
+    /// A place that had become free, and was not handed out yet, was taken by whoever asked first.
+    #[test]
+    fn who_does_not_wait_never_overtakes_who_stands_in_line() {
+        let (mut q, p) = queue(2, WhenFull::Wait);
+        for i in 0..2 {
+            assert!(matches!(offer(&mut q, i, &p), Admit::Room));
+        }
+        let mut batch = VecDeque::new();
+        assert!(q.take_batch(&mut batch, &p).is_empty());
+        assert!(matches!(offer(&mut q, 2, &p), Admit::Room));
+        let (mut first, mut second) = (Ticket::default(), Ticket::default());
+        let full = q.poll_reserve(&mut first, Waker::noop(), &p);
+        assert_eq!(full, Reserve::Full);
+        // The consumer has freed a place and has not come to hand it out.
+        batch.truncate(0);
+        assert!(p.step(0));
+        assert!(matches!(q.admit(&p), Admit::Full));
+        assert_eq!(q.try_reserve(&p), Reserve::Full);
+        let behind = q.poll_reserve(&mut second, Waker::noop(), &p);
+        assert_eq!(behind, Reserve::Full);
+        assert_eq!(q.hand_out(&p).len(), 1);
+        let granted = q.poll_reserve(&mut first, Waker::noop(), &p);
+        assert_eq!(granted, Reserve::Granted);
     }
 
     #[test]

@@ -124,6 +124,8 @@ impl<P: Processor> Cell<P> {
         let mut lanes = self.mailbox.lanes.lock();
         let reserve = lanes.queue(lane).poll_reserve(ticket, waker, progress);
         if reserve != Reserve::Granted {
+            drop(lanes);
+            ticket.tidy();
             return reserve;
         }
         let Some(parcel) = parcel.take() else {
@@ -138,7 +140,10 @@ impl<P: Processor> Cell<P> {
     pub(crate) fn poll_reserve(&self, lane: Lane, ticket: &mut Ticket, waker: &Waker) -> Reserve {
         let progress = self.mailbox.progress.of(lane);
         let mut lanes = self.mailbox.lanes.lock();
-        lanes.queue(lane).poll_reserve(ticket, waker, progress)
+        let reserve = lanes.queue(lane).poll_reserve(ticket, waker, progress);
+        drop(lanes);
+        ticket.tidy();
+        reserve
     }
 
     /// Reserves a place without using it, and without standing in line.
@@ -181,6 +186,7 @@ impl<P: Processor> Cell<P> {
                 .queue(lane)
                 .resign(ticket, self.mailbox.progress.of(lane))
         };
+        ticket.tidy();
         wake.into_iter().for_each(Waker::wake);
     }
 
