@@ -239,7 +239,7 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
         P: Handle<Down>,
     {
         let me = Arc::downgrade(self.cell);
-        let number = crate::address::next_watch();
+        let number = crate::ended::next_watch();
         other.watch_with(
             number,
             Box::new(move |down| {

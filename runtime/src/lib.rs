@@ -4,14 +4,17 @@
 //! the same.
 
 mod address;
+mod call;
 mod cell;
 mod clock;
 mod context;
 mod current;
 mod dead_letters;
 mod driver;
+mod ended;
 mod error;
 mod exit;
+mod forward;
 pub mod hook;
 mod id;
 mod lane;
@@ -21,11 +24,14 @@ mod outbox;
 mod parcel;
 mod parcels;
 mod pending;
+mod permit;
 mod processor;
 pub mod queue;
+mod recipient;
 mod runtime;
 mod shutdown;
 mod snapshot;
+mod spill;
 mod sync;
 mod time_keeper;
 mod timer;
@@ -33,7 +39,7 @@ mod timers;
 mod waits_for;
 mod world;
 
-pub use address::{Address, Permit, Recipient, WeakAddress, outbox_holds, spill_undelivered};
+pub use address::{Address, WeakAddress};
 pub use context::{Cx, Extensions, ReplyToken, WatchId};
 pub use dead_letters::{DeadLetter, DeadLetters, DropCause, Drops, LetterHeader};
 pub use driver::{Driver, Manual, OnDriver, Spun};
@@ -47,12 +53,15 @@ pub use mailbox::{Lane, LaneId, MailboxOptions};
 pub use name::{NAME_BYTES_MAX, Name, NameError};
 pub use outbox::{Attempt, OUTBOX_CAPACITY, OutboxKey, Undelivered};
 pub use pending::{Operation, Pending};
+pub use permit::Permit;
 pub use processor::{
     AfterPanic, Closure, Handle, IntoOutcome, LocalClosure, Processor, closure, local_closure,
 };
 pub use queue::WhenFull;
+pub use recipient::Recipient;
 pub use runtime::{DEFAULT_CAPACITY, DEFAULT_LIMIT, Options, Runtime, RuntimeCore};
 pub use shutdown::{Left, ShutdownReport};
 pub use snapshot::{DriverSnapshot, ProcessorSnapshot, Snapshot, Totals};
+pub use spill::{outbox_holds, spill_undelivered};
 pub use timer::Tick;
 pub use timers::TimerId;

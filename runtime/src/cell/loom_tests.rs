@@ -3,10 +3,11 @@
 //! A lost wake-up leaves a model's thread parked for ever, which the checker reports as a deadlock.
 
 use crate::mailbox::MailboxOptions;
-use crate::sync::thread;
+use crate::sync::{Mutex, thread};
 use crate::{
     Address, CallError, Cx, DropCause, Handle, Manual, Options, Outcome, Processor, Runtime, Spun,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 struct Add(u32);
@@ -189,27 +190,30 @@ fn loom_a_stalled_processor_goes_on_when_its_target_has_room() {
     loom::model(|| {
         let node = node();
         let (ours, theirs) = (node.manual("ours").unwrap(), node.clone());
-        // The other thread makes its driver itself, and says whom to send to.
-        let place = std::sync::Arc::new(crate::sync::Mutex::new(None));
-        let (waker, address) = (node.shared().world.waker(), place.clone());
-        let other = thread::spawn(move || {
+        // The other thread makes its driver itself and says whom to send to, and later what the sum is. Nobody joins it: the
+        // checker does not allow for a thread to be unparked while it joins another.
+        let place = Arc::new(Mutex::new((None, None)));
+        let (waker, told) = (node.shared().world.waker(), place.clone());
+        let _other = thread::spawn(move || {
             let manual = theirs.manual("theirs").unwrap();
             let sum = manual
                 .spawn("sum", MailboxOptions::bounded(1), Sum::default())
                 .unwrap();
             sum.try_send(Add(1)).unwrap();
-            *address.lock() = Some(sum.clone());
-            waker.wake();
+            told.lock().0 = Some(sum.clone());
+            waker.wake_by_ref();
             spin_until(&manual, &sum, |sum| sum.1 == 3);
-            manual.enter(&sum, |sum, _| sum.0).unwrap()
+            let total = manual.enter(&sum, |sum, _| sum.0).unwrap();
+            told.lock().1 = Some(total);
+            waker.wake();
         });
-        let to = loop {
-            let to = place.lock().clone();
-            match to {
-                Some(to) => break to,
-                None => node.shared().world.park(None),
+        let wait_for = |what: &dyn Fn() -> bool| {
+            while !what() {
+                node.shared().world.park(None);
             }
         };
+        wait_for(&|| place.lock().0.is_some());
+        let to = place.lock().0.clone().unwrap();
         let relay = ours
             .spawn("relay", MailboxOptions::default(), Relay { to, told: 0 })
             .unwrap();
@@ -218,7 +222,8 @@ fn loom_a_stalled_processor_goes_on_when_its_target_has_room() {
         }
         // Told the third, it has delivered the second: a stalled processor is told nothing.
         spin_until(&ours, &relay, |relay| relay.told == 3);
-        assert_eq!(other.join().unwrap(), 6);
+        wait_for(&|| place.lock().1.is_some());
+        assert_eq!(place.lock().1, Some(6));
         drop(ours);
     });
 }

@@ -5,16 +5,17 @@
 //! section as it adds the item and, if it was up, rings the driver's bell afterwards. So either the driver sees the item, or
 //! the sender sees `asleep`. A ring between setting `asleep` and parking is kept by the park's token.
 //!
-//! `hint` only saves looking under the lock: it is set inside it, and a driver that misses it finds the item before it
-//! sleeps.
+//! `hint` only saves looking under the lock. It is set after the lock is released, so that a driver that spins on it does not
+//! pull the lock's cache line away from whoever posts; a driver that misses it finds the item before it sleeps, and one that
+//! sees it late looks once in vain.
 
-use crate::sync::{Acquire, AtomicBool, Mutex, Relaxed, Release};
+use crate::sync::{Acquire, AtomicBool, Mutex, OwnLine, Relaxed, Release};
 use std::collections::VecDeque;
 
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
-    state: Mutex<State<T>>,
-    hint: AtomicBool,
+    state: OwnLine<Mutex<State<T>>>,
+    hint: OwnLine<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -31,14 +32,14 @@ struct State<T> {
 impl<T> Inbox<T> {
     pub(crate) fn new() -> Self {
         Self {
-            state: Mutex::new(State {
+            state: OwnLine(Mutex::new(State {
                 items: VecDeque::new(),
                 asleep: false,
                 ending: false,
                 news: false,
                 closed: false,
-            }),
-            hint: AtomicBool::new(false),
+            })),
+            hint: OwnLine(AtomicBool::new(false)),
         }
     }
 
@@ -49,8 +50,10 @@ impl<T> Inbox<T> {
             return Err(item);
         }
         state.items.push_back(item);
+        let ring = std::mem::replace(&mut state.asleep, false);
+        drop(state);
         self.hint.store(true, Release);
-        Ok(std::mem::replace(&mut state.asleep, false))
+        Ok(ring)
     }
 
     /// Says that the driver is to leave when it has nobody left. True: ring its bell.
@@ -58,8 +61,10 @@ impl<T> Inbox<T> {
         let mut state = self.state.lock();
         state.ending = true;
         state.news = true;
+        let ring = std::mem::replace(&mut state.asleep, false);
+        drop(state);
         self.hint.store(true, Release);
-        std::mem::replace(&mut state.asleep, false)
+        ring
     }
 
     /// A look without the lock whether there may be something.
@@ -80,6 +85,10 @@ impl<T> Inbox<T> {
     pub(crate) fn may_sleep(&self) -> bool {
         let mut state = self.state.lock();
         state.asleep = state.items.is_empty() && !state.news;
+        if !state.asleep {
+            // Whoever posted has perhaps not come to set it.
+            self.hint.store(true, Relaxed);
+        }
         state.asleep
     }
 

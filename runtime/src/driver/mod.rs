@@ -26,9 +26,7 @@ use crate::name::Name;
 use crate::processor::Processor;
 use crate::runtime::RuntimeCore;
 use crate::snapshot::DriverSnapshot;
-use crate::sync::{
-    AtomicBool, AtomicU64, Mutex, OwnLine, PlainCount, Relaxed, thread as sync_thread,
-};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, PlainCount, Relaxed, thread as sync_thread};
 use crate::timer::{Deadline, Deadlines};
 use crate::world::World;
 use std::collections::BTreeMap;
@@ -76,7 +74,7 @@ pub(crate) struct DriverCore {
     /// Serves its members strictly in the order in which messages arrived.
     in_arrival_order: AtomicBool,
     arrivals: AtomicU64,
-    inbox: OwnLine<Inbox<Post>>,
+    inbox: Inbox<Post>,
     deadlines: Mutex<Deadlines<Due>>,
     /// The nearest deadline in nanoseconds since the node began; `u64::MAX` if there is none. Written under the lock of
     /// `deadlines`.
@@ -128,7 +126,7 @@ impl DriverCore {
             runtime,
             in_arrival_order: AtomicBool::new(false),
             arrivals: AtomicU64::new(1),
-            inbox: OwnLine(Inbox::new()),
+            inbox: Inbox::new(),
             deadlines: Mutex::new(Deadlines::new()),
             nearest_ns: AtomicU64::new(u64::MAX),
             members: Mutex::new(BTreeMap::new()),

@@ -1,0 +1,259 @@
+//! A call: a message on its way there, its reply on the way back, and who waits for it.
+
+use crate::address::Address;
+use crate::cell::Refused;
+use crate::context::{Cx, Promise, ReplySlot};
+use crate::current;
+use crate::dead_letters::DropCause;
+use crate::error::CallError;
+use crate::exit::Exit;
+use crate::parcel::Parcel;
+use crate::pending::Operation;
+use crate::processor::{Handle, Processor};
+use crate::queue::{Reserve, Ticket};
+use crate::runtime::RuntimeCore;
+use crate::spill::spill;
+use crate::sync::{Acquire, AtomicBool, Mutex, Release};
+use std::any::Any;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+pub(crate) fn discarded(exit: Option<&Exit>) -> CallError {
+    match exit {
+        Some(exit) => CallError::Stopped(exit.clone()),
+        None => CallError::Dropped,
+    }
+}
+
+/// A call: its message on the way there, its reply on the way back, and who waits. One allocation for all of it.
+#[repr(C)]
+pub(crate) struct Call<P: Handle<M>, M> {
+    /// Set after `state.result`, so that a spinning caller need not lock.
+    done: AtomicBool,
+    /// Keeps `done`, on which the caller spins, off the cache lines of what the driver works on.
+    apart: [u8; 64],
+    target: Address<P>,
+    state: Mutex<CallState<M, P::Reply>>,
+}
+
+impl<P: Handle<M>, M> Call<P, M> {
+    pub(crate) fn new(target: Address<P>, message: M) -> Self {
+        Self {
+            done: AtomicBool::new(false),
+            apart: [0; 64],
+            target,
+            state: Mutex::new(CallState {
+                message: Some(message),
+                sent: false,
+                cancelled: false,
+                answered: false,
+                result: None,
+                waker: None,
+            }),
+        }
+    }
+}
+
+struct CallState<M, R> {
+    /// Until the handler takes it, or the caller takes it back.
+    message: Option<M>,
+    sent: bool,
+    cancelled: bool,
+    answered: bool,
+    result: Option<Result<R, CallError>>,
+    waker: Option<Waker>,
+}
+
+/// A call's message in a mailbox.
+struct Asked<P: Handle<M>, M>(Arc<Call<P, M>>);
+
+impl<P: Handle<M>, M: Send + 'static> Parcel<P> for Asked<P, M> {
+    fn deliver(self, processor: &mut P, cx: &mut Cx<'_, P>) {
+        let message = self.0.state.lock().message.take();
+        match message {
+            Some(message) => cx.handle_for(processor, message, Promise::owed(Some(self.0))),
+            // The caller gave up and took it back.
+            None => cx.uncount_cancelled(),
+        }
+    }
+
+    fn discard(self, _: DropCause, exit: Option<&Exit>) -> Option<Box<dyn Any + Send>> {
+        let message = self.0.state.lock().message.take();
+        self.0.answer(Err(discarded(exit)));
+        message.map(|m| Box::new(m) as _)
+    }
+
+    fn message_type() -> &'static str {
+        std::any::type_name::<M>()
+    }
+}
+
+impl<P: Handle<M>, M: Send> ReplySlot<P::Reply> for Call<P, M> {
+    fn answer(&self, result: Result<P::Reply, CallError>) {
+        let waker = {
+            let mut state = self.state.lock();
+            if state.cancelled || std::mem::replace(&mut state.answered, true) {
+                return;
+            }
+            state.result = Some(result);
+            state.waker.take()
+        };
+        // Release pairs with the Acquire in `is_done`.
+        self.done.store(true, Release);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for Call<P, M> {
+    fn begin(self: Arc<Self>, ticket: &mut Ticket, waker: &Waker) -> Poll<Result<(), CallError>> {
+        if current::handler().is_some() {
+            // It may have stood in line outside. Here it takes its place among what the handler sends.
+            self.target.cell.resign(self.target.lane, ticket);
+        }
+        // `sent` is set before the parcel is on its way: its handler may answer before we come back.
+        self.state.lock().sent = true;
+        let target = &self.target;
+        let mut parcel = Some(Asked(self.clone()));
+        let result = if current::handler().is_some() {
+            self.begin_in_handler(&mut parcel)
+        } else if target.waits() {
+            match target
+                .cell
+                .poll_push(target.lane, ticket, waker, &mut parcel)
+            {
+                Reserve::Granted => return Poll::Ready(Ok(())),
+                Reserve::Full => {
+                    self.state.lock().sent = false;
+                    return Poll::Pending;
+                }
+                Reserve::Closed => Err(self.stopped()),
+            }
+        } else {
+            match target.cell.offer(target.lane, Asked(self.clone()), false) {
+                Ok(()) => Ok(()),
+                Err(Refused::Full(_)) => Err(CallError::Full),
+                Err(Refused::Closed(_)) => Err(self.stopped()),
+            }
+        };
+        if result.is_err() {
+            self.state.lock().sent = false;
+            target.cell.count_returned();
+        }
+        Poll::Ready(result)
+    }
+
+    fn retreat(&self, ticket: &mut Ticket) {
+        self.target.cell.resign(self.target.lane, ticket);
+    }
+
+    fn poll(&self, waker: &Waker) -> Poll<Result<P::Reply, CallError>> {
+        // Made before the lock is taken and dropped after it: a waker's clone and drop are the user's code.
+        let mut waker = (!self.is_done()).then(|| waker.clone());
+        let mut state = self.state.lock();
+        match state.result.take() {
+            Some(result) => Poll::Ready(result),
+            None => {
+                std::mem::swap(&mut state.waker, &mut waker);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.done.load(Acquire)
+    }
+
+    fn abandon(&self, ticket: &mut Ticket) {
+        self.target.cell.resign(self.target.lane, ticket);
+        // Dropped after the lock is released: a message's drop is the user's code.
+        let _dropped = {
+            let mut state = self.state.lock();
+            state.cancelled = true;
+            (
+                state.message.take(),
+                state.result.take(),
+                state.waker.take(),
+            )
+        };
+    }
+
+    fn refuse_to_block(&self) -> Option<CallError> {
+        let target = &self.target;
+        if !target.only_here() || self.is_done() {
+            return None;
+        }
+        let mut names = vec![target.cell.name.clone()];
+        if let Some(id) = current::handler()
+            && id != target.cell.id
+            && let Some(name) = target.cell.driver.member_name(id)
+        {
+            names.insert(0, name);
+        }
+        Some(CallError::Deadlock(names))
+    }
+
+    fn timeout(&self) -> CallError {
+        CallError::Timeout
+    }
+
+    fn runtime(&self) -> Arc<RuntimeCore> {
+        self.target.runtime().clone()
+    }
+
+    fn limit(&self) -> Duration {
+        self.target.runtime().options.call_limit
+    }
+}
+
+impl<P: Handle<M>, M: Send + 'static> Call<P, M> {
+    fn stopped(&self) -> CallError {
+        CallError::Stopped(self.target.cell.ended().unwrap_or(Exit::Stopped))
+    }
+
+    /// A call inside a handler has its place among what the handler sends: in the mailbox, or in the outbox.
+    fn begin_in_handler(
+        self: &Arc<Self>,
+        parcel: &mut Option<Asked<P, M>>,
+    ) -> Result<(), CallError> {
+        let target = &self.target;
+        let Some(asked) = parcel.take() else {
+            return Ok(());
+        };
+        let behind = current::outbox_holds(target.key());
+        let refused = if behind {
+            Refused::Full(asked)
+        } else {
+            match target.cell.offer(target.lane, asked, false) {
+                Ok(()) => return Ok(()),
+                Err(refused) => refused,
+            }
+        };
+        match refused {
+            Refused::Full(asked) if target.waits() => {
+                spill(target, asked, None).map_err(|_| CallError::Full)
+            }
+            Refused::Full(_) => Err(CallError::Full),
+            Refused::Closed(_) => Err(self.stopped()),
+        }
+    }
+}
+
+impl<P: Processor, R: 'static> Cx<'_, P, R> {
+    /// Handles a message for whoever waits behind `promise`.
+    #[inline]
+    pub(crate) fn handle_for<M>(
+        &mut self,
+        processor: &mut P,
+        message: M,
+        promise: Promise<P::Reply>,
+    ) where
+        P: Handle<M>,
+    {
+        let mut cx = self.with_promise(promise);
+        let outcome = processor.handle(message, &mut cx);
+        cx.conclude(processor, outcome);
+    }
+}

@@ -1,0 +1,114 @@
+//! Waiting for the end of a processor.
+
+use crate::address::Address;
+use crate::current;
+use crate::error::CallError;
+use crate::exit::Down;
+use crate::pending::Operation;
+use crate::processor::Processor;
+use crate::queue::Ticket;
+use crate::runtime::RuntimeCore;
+use crate::sync::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+#[derive(Default)]
+struct EndedState {
+    down: Option<Down>,
+    waker: Option<Waker>,
+    watching: Option<u64>,
+}
+
+pub(crate) struct Ended<P: Processor> {
+    target: Address<P>,
+    state: Arc<Mutex<EndedState>>,
+}
+
+impl<P: Processor> Ended<P> {
+    pub(crate) fn new(target: Address<P>) -> Self {
+        Self {
+            target,
+            state: Arc::new(Mutex::new(EndedState::default())),
+        }
+    }
+}
+
+impl<P: Processor> Operation<Down, CallError> for Ended<P> {
+    fn begin(self: Arc<Self>, _: &mut Ticket, waker: &Waker) -> Poll<Result<(), CallError>> {
+        let number = next_watch();
+        {
+            let mut state = self.state.lock();
+            state.waker = Some(waker.clone());
+            state.watching = Some(number);
+        }
+        let shared = self.state.clone();
+        self.target.watch_with(
+            number,
+            Box::new(move |down| {
+                let waker = {
+                    let mut state = shared.lock();
+                    state.down = Some(down);
+                    state.waker.take()
+                };
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }),
+        );
+        Poll::Ready(Ok(()))
+    }
+
+    fn retreat(&self, _: &mut Ticket) {
+        // It stands in no line.
+    }
+
+    fn poll(&self, waker: &Waker) -> Poll<Result<Down, CallError>> {
+        // Made before the lock is taken and dropped after it, as in `Call::poll`.
+        let mut waker = Some(waker.clone());
+        let mut state = self.state.lock();
+        match state.down.take() {
+            Some(down) => Poll::Ready(Ok(down)),
+            None => {
+                std::mem::swap(&mut state.waker, &mut waker);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.state.lock().down.is_some()
+    }
+
+    fn abandon(&self, _: &mut Ticket) {
+        let number = self.state.lock().watching.take();
+        if let Some(number) = number {
+            self.target.unwatch(number);
+        }
+    }
+
+    fn refuse_to_block(&self) -> Option<CallError> {
+        let inside = current::handler().is_some();
+        (inside && !self.is_done() && self.target.only_here() && !self.target.is_closed())
+            .then(|| CallError::Deadlock(vec![self.target.name().clone()]))
+    }
+
+    fn timeout(&self) -> CallError {
+        CallError::Timeout
+    }
+
+    fn runtime(&self) -> Arc<RuntimeCore> {
+        self.target.runtime().clone()
+    }
+
+    fn limit(&self) -> Duration {
+        self.target.runtime().options.call_limit
+    }
+}
+
+pub(crate) fn next_watch() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    // Relaxed: only uniqueness is wanted.
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

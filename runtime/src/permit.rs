@@ -1,0 +1,148 @@
+//! A place in a mailbox, reserved before there is a message for it.
+
+use crate::address::{Address, Told};
+use crate::error::{ReserveError, TrySendError};
+use crate::pending::Operation;
+use crate::processor::{Handle, Processor};
+use crate::queue::{Reserve, Ticket};
+use crate::runtime::RuntimeCore;
+use crate::sync::{Acquire, AtomicBool, Release};
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// A reserved place in a mailbox. Dropping it gives the place back.
+#[must_use = "dropping the permit gives the place back"]
+pub struct Permit<P: Processor> {
+    target: Option<Address<P>>,
+}
+
+impl<P: Processor> Permit<P> {
+    /// Sends `message` into the reserved place. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](TrySendError::Closed), with the message, if the processor has ended.
+    pub fn send<M: Send + 'static>(mut self, message: M) -> Result<(), TrySendError<M>>
+    where
+        P: Handle<M>,
+    {
+        match self.target.take() {
+            Some(target) => target
+                .cell
+                .push_reserved(target.lane, Told(message))
+                .map_err(|Told(m)| TrySendError::Closed(m)),
+            None => Err(TrySendError::Closed(message)),
+        }
+    }
+}
+
+impl<P: Processor> Drop for Permit<P> {
+    fn drop(&mut self) {
+        if let Some(target) = self.target.take() {
+            target.cell.release_place(target.lane);
+        }
+    }
+}
+
+impl<P: Processor> fmt::Debug for Permit<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Permit({:?})", self.target)
+    }
+}
+
+pub(crate) struct Reservation<P: Processor> {
+    target: Address<P>,
+    granted: AtomicBool,
+}
+
+impl<P: Processor> Reservation<P> {
+    pub(crate) fn new(target: Address<P>) -> Self {
+        Self {
+            target,
+            granted: AtomicBool::new(false),
+        }
+    }
+}
+
+impl<P: Processor> Operation<Permit<P>, ReserveError> for Reservation<P> {
+    fn begin(
+        self: Arc<Self>,
+        ticket: &mut Ticket,
+        waker: &Waker,
+    ) -> Poll<Result<(), ReserveError>> {
+        if self.granted.load(Acquire) {
+            return Poll::Ready(Ok(()));
+        }
+        match self
+            .target
+            .cell
+            .poll_reserve(self.target.lane, ticket, waker)
+        {
+            Reserve::Granted => {
+                self.granted.store(true, Release);
+                Poll::Ready(Ok(()))
+            }
+            Reserve::Closed => Poll::Ready(Err(ReserveError::Closed)),
+            Reserve::Full if !self.target.waits() => {
+                self.target.cell.resign(self.target.lane, ticket);
+                Poll::Ready(Err(ReserveError::Full))
+            }
+            Reserve::Full => Poll::Pending,
+        }
+    }
+
+    fn retreat(&self, ticket: &mut Ticket) {
+        self.target.cell.resign(self.target.lane, ticket);
+    }
+
+    fn poll(&self, _: &Waker) -> Poll<Result<Permit<P>, ReserveError>> {
+        // Acquire pairs with the Release in `begin`, which may have run on another thread.
+        if self.granted.swap(false, Acquire) {
+            Poll::Ready(Ok(Permit {
+                target: Some(self.target.clone()),
+            }))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.granted.load(Acquire)
+    }
+
+    fn abandon(&self, ticket: &mut Ticket) {
+        self.target.cell.resign(self.target.lane, ticket);
+        if self.granted.swap(false, Acquire) {
+            self.target.cell.release_place(self.target.lane);
+        }
+    }
+
+    fn refuse_to_block(&self) -> Option<ReserveError> {
+        if !self.target.only_here() || self.granted.load(Acquire) {
+            return None;
+        }
+        // With room there is nothing to wait for.
+        match self.target.cell.try_reserve(self.target.lane) {
+            Reserve::Granted => {
+                self.granted.store(true, Release);
+                None
+            }
+            Reserve::Closed => None,
+            Reserve::Full => Some(ReserveError::Deadlock),
+        }
+    }
+
+    fn timeout(&self) -> ReserveError {
+        ReserveError::Timeout
+    }
+
+    fn runtime(&self) -> Arc<RuntimeCore> {
+        self.target.runtime().clone()
+    }
+
+    fn limit(&self) -> Duration {
+        self.target.runtime().options.send_limit
+    }
+}
