@@ -804,3 +804,37 @@ fn a_panic_and_a_fault_are_told_on_standard_error_with_the_name_and_the_message(
 fn roomy(seed: u64) -> Node {
     Node::simulated_with(seed, mproc::Options::default())
 }
+
+/// Whatever a driver does when it is idle, it handles what comes and what is due, and ends with its node.
+#[test]
+fn a_driver_is_served_alike_whether_it_spins_or_sleeps_when_idle() {
+    for idle in [
+        mproc::Idle::SpinThenPark,
+        mproc::Idle::Park,
+        mproc::Idle::Spin,
+    ] {
+        let node = Node::with_options(Options::default().idle(idle));
+        let (tell, told) = std::sync::mpsc::channel();
+        let address = node
+            .spawn_thread(
+                "timed",
+                closure(move |n: u32, cx: &mut Cx<'_, _>| {
+                    let tell = tell.clone();
+                    cx.after_with(Duration::from_millis(1), move |_, _| {
+                        tell.send(n).expect("the test waits");
+                    });
+                }),
+            )
+            .unwrap();
+        for n in 0..3 {
+            address.send(n).unwrap();
+            assert_eq!(
+                told.recv_timeout(Duration::from_secs(20)),
+                Ok(n),
+                "{idle:?}"
+            );
+        }
+        let report = node.shutdown(Duration::from_secs(20));
+        assert!(report.left.is_empty(), "{idle:?}: {report:?}");
+    }
+}

@@ -4,8 +4,8 @@
 //!
 //! - *Slow subscribers miss samples*, which makes the publisher fast: every subscriber checks number
 //!   and order, so only lossless forms pass. A peer that waits when a subscriber is full has room
-//!   for 1024; one that would drop has room for the whole run, and one without a bound has none.
-//!   `mproc` waits, with the room that a subscription has by default, which is less: 64.
+//!   for 1024, `mproc` too; one that would drop has room for the whole run, and one without a bound
+//!   has none.
 //! - *Publishing is counted but delivery is not*: the stopwatch stops when the last subscriber has
 //!   taken its last sample.
 //! - *Samples and deliveries are mixed up*: the figure is per delivery, 8 for each sample.
@@ -76,7 +76,7 @@ impl Handle<Started> for Ordered {
     }
 }
 
-/// Subscriptions as they are by default: they wait, and have room for 64.
+/// Subscriptions that wait, as they do by default, with as much room as those of the peers.
 fn mproc(n: u64) -> Answer {
     let node = Node::with_options(Options::default());
     let mut outcomes = Vec::new();

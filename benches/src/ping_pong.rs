@@ -13,7 +13,7 @@
 
 use std::{error::Error, thread};
 
-use mproc::{Address, Cx, Handle, Node, Options, Processor};
+use mproc::{Address, Cx, Handle, Idle, Node, Options, Processor};
 
 use crate::{
     check::{END, Gate, Outcome, Report, report},
@@ -48,7 +48,21 @@ pub fn workloads() -> Vec<Workload> {
             who: MPROC,
             variant: "spin_then_park",
             n: 300_000,
-            run: on_two_drivers,
+            run: |n| on_two_drivers(n, Idle::SpinThenPark),
+        },
+        Workload {
+            question: &TWO_DRIVERS,
+            who: MPROC,
+            variant: "spinning",
+            n: 300_000,
+            run: |n| on_two_drivers(n, Idle::Spin),
+        },
+        Workload {
+            question: &TWO_DRIVERS,
+            who: MPROC,
+            variant: "parked",
+            n: 5_000,
+            run: |n| on_two_drivers(n, Idle::Park),
         },
     ]
 }
@@ -96,8 +110,8 @@ fn on_one_driver(n: u64) -> Answer {
 }
 
 /// Each on a thread of its own.
-fn on_two_drivers(n: u64) -> Answer {
-    let node = Node::with_options(Options::default());
+fn on_two_drivers(n: u64, idle: Idle) -> Answer {
+    let node = Node::with_options(Options::default().idle(idle));
     let (first, second, outcome) = seats(n);
     play(
         &node.spawn_thread("first", first)?,

@@ -59,7 +59,7 @@ pub use processor::{
 };
 pub use queue::WhenFull;
 pub use recipient::Recipient;
-pub use runtime::{DEFAULT_CAPACITY, DEFAULT_LIMIT, Options, Runtime, RuntimeCore};
+pub use runtime::{DEFAULT_CAPACITY, DEFAULT_LIMIT, Idle, Options, Runtime, RuntimeCore};
 pub use shutdown::{Left, ShutdownReport};
 pub use snapshot::{DriverSnapshot, ProcessorSnapshot, Snapshot, Totals};
 pub use spill::{outbox_holds, spill_undelivered};

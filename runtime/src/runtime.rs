@@ -44,6 +44,22 @@ pub struct Options {
     pub(crate) send_limit: Duration,
     pub(crate) call_limit: Duration,
     dead_letters: usize,
+    pub(crate) idle: Idle,
+}
+
+/// What a driver's thread does when it has nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Idle {
+    /// It looks on for a few microseconds, about as long as it takes to wake a sleeper, then sleeps. On a single core it
+    /// sleeps at once.
+    #[default]
+    SpinThenPark,
+    /// It sleeps at once: the least CPU time, and each message to an idle driver pays for waking it.
+    Park,
+    /// It never sleeps: the shortest reaction, for the price of a core for each driver. For machines with more cores than
+    /// such drivers.
+    Spin,
 }
 
 impl Options {
@@ -98,6 +114,12 @@ impl Options {
         self
     }
 
+    /// What drivers do when they have nothing to do. Ignored in a simulated node.
+    pub fn idle(mut self, idle: Idle) -> Self {
+        self.idle = idle;
+        self
+    }
+
     /// How many dead letters are kept.
     pub fn dead_letters(mut self, count: usize) -> Self {
         self.dead_letters = count;
@@ -127,6 +149,7 @@ impl Default for Options {
             send_limit: DEFAULT_LIMIT,
             call_limit: DEFAULT_LIMIT,
             dead_letters: 256,
+            idle: Idle::default(),
         }
     }
 }

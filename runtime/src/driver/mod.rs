@@ -24,7 +24,7 @@ use crate::id::{DriverId, ProcessorId};
 use crate::mailbox::{MailboxOptions, Signals};
 use crate::name::Name;
 use crate::processor::Processor;
-use crate::runtime::RuntimeCore;
+use crate::runtime::{Idle, RuntimeCore};
 use crate::snapshot::DriverSnapshot;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, PlainCount, Relaxed, thread as sync_thread};
 use crate::timer::{Deadline, Deadlines};
@@ -360,8 +360,22 @@ impl DriverCore {
     /// Sleeps until something comes through the inbox, a deadline comes, or `limit` has passed.
     pub(crate) fn sleep(&self, limit: Option<Instant>) {
         current::forget_clock();
-        if self.runtime.spin_until(|| self.inbox.has_mail()) {
-            return;
+        match self.runtime.options.idle {
+            Idle::SpinThenPark => {
+                if self.runtime.spin_until(|| self.inbox.has_mail()) {
+                    return;
+                }
+            }
+            Idle::Park => {}
+            // Its loop looks again: into the inbox, at the clock, at the end.
+            Idle::Spin if !self.world().is_simulated() => {
+                if self.runtime.is_ending() {
+                    self.runtime.a_driver_is_idle();
+                }
+                crate::sync::spin_loop();
+                return;
+            }
+            Idle::Spin => {}
         }
         if !self.inbox.may_sleep() {
             return;
