@@ -50,12 +50,16 @@ pub use mproc_runtime::{
     DeadLetters, Down, Driver, DriverId, DriverSnapshot, DropCause, Drops, Error, ErrorKind, Exit,
     Fault, Handle, Idle, IntoOutcome, Left, LetterHeader, LocalClosure, MailboxOptions, Name,
     NameError, OnDriver, Options, Outcome, Pending, Permit, Processor, ProcessorId,
-    ProcessorSnapshot, Recipient, ReplyToken, ReserveError, SendError, ShutdownReport, SpawnError,
-    Spun, Tick, TimerId, Totals, TrySendError, WatchId, WeakAddress, WhenFull, closure,
+    ProcessorSnapshot, Recipient, ReplyToken, ReserveError, Runtime, SendError, ShutdownReport,
+    SpawnError, Spun, Tick, TimerId, Totals, TrySendError, WatchId, WeakAddress, WhenFull, closure,
     local_closure,
 };
 pub use node::{Node, Snapshot};
 pub use script::{Callbacks, OnFault, Script, ScriptCx, init, init_without_signals};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// What setup and the outside world return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -803,7 +803,7 @@ fn random_programs_keep_every_message_and_its_order_and_end() {
     let mut failed = Vec::new();
     for seed in seeds {
         if let Err(wrong) = run_or_hang(seed) {
-            eprintln!("MPROC_SEED={seed}: {wrong}");
+            eprintln!("MPROC_SEED={seed} cargo test --test seeds  # {wrong}");
             failed.push(seed);
             if wrong == "hangs" || failed.len() == 10 {
                 break;
