@@ -206,8 +206,10 @@ impl<T> Items for VecDeque<T> {
         self.pop_front()
     }
 
+    /// A few places are kept: a queue that is emptied as fast as it is filled would allocate each time.
     fn shrink(&mut self) {
-        if self.capacity() > 0 {
+        const KEPT: usize = 16;
+        if self.capacity() > KEPT {
             *self = Self::new();
         }
     }
