@@ -3,14 +3,12 @@
 //! `send` and `publish` take no context argument, yet behave differently inside a handler: they must not block a driver
 //! that others share. This is where they find out.
 
-use crate::cell::CellRef;
-use crate::driver::DriverCore;
+use crate::driver::{DriverCore, ReadyCells};
 use crate::error::Fault;
 use crate::id::{DriverId, ProcessorId};
 use crate::outbox::{Outbox, OutboxKey};
 use crate::sync::thread_local;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The handler that the thread is in, as far as it is needed when something does not go the common way.
@@ -56,11 +54,11 @@ struct Words {
 /// What is kept for the thread behind the words.
 struct Kept {
     /// Cells of its driver that became ready on this thread: no lock is needed to queue them.
-    ready: RefCell<VecDeque<CellRef>>,
+    ready: RefCell<ReadyCells>,
     /// Absent as long as the handler's sends find room.
     handling: RefCell<Option<Handling>>,
     /// Drivers that only this thread can run, because it made a script: waiting here for what they must do never ends.
-    scripts: RefCell<Vec<(DriverId, VecDeque<CellRef>)>>,
+    scripts: RefCell<Vec<(DriverId, ReadyCells)>>,
     /// Drivers of scripts that were dropped inside a handler: they end after it.
     orphans: RefCell<Vec<Arc<DriverCore>>>,
 }
@@ -77,7 +75,7 @@ const fn words() -> Words {
 
 const fn kept() -> Kept {
     Kept {
-        ready: RefCell::new(VecDeque::new()),
+        ready: RefCell::new(ReadyCells::new()),
         handling: RefCell::new(None),
         scripts: RefCell::new(Vec::new()),
         orphans: RefCell::new(Vec::new()),
@@ -107,34 +105,10 @@ pub(crate) fn set_driver(driver: Option<DriverId>) -> Option<DriverId> {
     WORDS.with(|w| w.driver.replace(driver))
 }
 
-/// Queues a cell if the thread serves its driver; else gives it back.
+/// Gives access to the ready cells of the driver that the thread serves.
 #[inline]
-pub(crate) fn push_ready(driver: DriverId, cell: CellRef) -> Result<(), CellRef> {
-    if self::driver() != Some(driver) {
-        return Err(cell);
-    }
-    CURRENT.with(|c| c.ready.borrow_mut().push_back(cell));
-    Ok(())
-}
-
-#[inline]
-pub(crate) fn pop_ready() -> Option<CellRef> {
-    CURRENT.with(|c| c.ready.borrow_mut().pop_front())
-}
-
-pub(crate) fn push_back_ready(cell: CellRef) {
-    CURRENT.with(|c| c.ready.borrow_mut().push_back(cell));
-}
-
-/// Takes the cell at `index` out of turn.
-pub(crate) fn take_ready(
-    choose: impl FnOnce(&VecDeque<CellRef>) -> Option<usize>,
-) -> Option<CellRef> {
-    CURRENT.with(|c| {
-        let mut ready = c.ready.borrow_mut();
-        let index = choose(&ready)?;
-        ready.remove(index)
-    })
+pub(crate) fn ready<R>(f: impl FnOnce(&mut ReadyCells) -> R) -> R {
+    CURRENT.with(|c| f(&mut c.ready.borrow_mut()))
 }
 
 /// Handlers of `id` run on this thread from now on. `outbox` is what it could not deliver before; it is with the thread
@@ -239,11 +213,15 @@ pub(crate) fn forget_clock() {
 
 /// Says that the thread has made a script, whose driver nobody else can run.
 pub(crate) fn add_script(driver: DriverId) {
-    CURRENT.with(|c| c.scripts.borrow_mut().push((driver, VecDeque::new())));
+    CURRENT.with(|c| c.scripts.borrow_mut().push((driver, ReadyCells::new())));
 }
 
 pub(crate) fn remove_script(driver: DriverId) {
-    CURRENT.with(|c| c.scripts.borrow_mut().retain(|(d, _)| *d != driver));
+    let _removed = CURRENT.with(|c| {
+        let mut scripts = c.scripts.borrow_mut();
+        let at = scripts.iter().position(|(d, _)| *d == driver)?;
+        Some(scripts.swap_remove(at))
+    });
 }
 
 /// True inside a handler, callback or other code that a driver runs on this thread.

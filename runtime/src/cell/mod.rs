@@ -43,7 +43,7 @@ use crate::mailbox::{Control, LaneId, Lanes, Mailbox, Signals};
 use crate::name::Name;
 use crate::processor::Processor;
 use crate::snapshot::ProcessorSnapshot;
-use crate::sync::{Acquire, AtomicBool, AtomicU64, PlainCount, Relaxed, UnsafeCell};
+use crate::sync::{Acquire, AtomicBool, AtomicU64, AtomicUsize, PlainCount, Relaxed, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -58,19 +58,40 @@ pub(crate) struct Watcher {
 
 /// What a driver does with a cell it has run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum After {
     /// Nothing is left, or it is stalled: whoever pushes next schedules it.
     Idle,
     /// It has used up its budget: to the back of the queue.
     Again,
+    /// Its processor has ended.
+    Ended,
+}
+
+/// The number of a cell's seat among the ready cells of its driver, once it has one. Written by the driver's thread only, and
+/// read by others in vain, hence relaxed.
+#[derive(Debug, Default)]
+pub(crate) struct Seat(AtomicUsize);
+
+impl Seat {
+    #[inline]
+    pub(crate) fn get(&self) -> Option<u32> {
+        // One more than the number, so that 0 is none.
+        self.0.load(Relaxed).checked_sub(1).map(|n| n as u32)
+    }
+
+    pub(crate) fn set(&self, number: Option<u32>) {
+        self.0.store(number.map_or(0, |n| n as usize + 1), Relaxed);
+    }
 }
 
 pub(crate) trait AnyCell: Send + Sync {
     fn id(&self) -> ProcessorId;
     fn name(&self) -> &Name;
     fn driver(&self) -> &Arc<DriverCore>;
-    /// Serves up to `budget` messages and returns how many were served. The cell comes back if it is to be run again.
-    fn run(self: Arc<Self>, budget: u32) -> (Option<CellRef>, u32);
+    /// Serves up to `budget` messages and returns how many were served, and what becomes of the cell, which comes back.
+    fn run(self: Arc<Self>, budget: u32) -> (CellRef, After, u32);
+    /// Where its driver keeps it.
+    fn seat(&self) -> &Seat;
     fn signal(self: Arc<Self>, signal: Signals);
     fn tick(self: Arc<Self>, slot: u32, generation: u32);
     fn resume(self: Arc<Self>, key: u64);
@@ -97,6 +118,7 @@ pub(crate) struct Cell<P: Processor> {
     pub(crate) name: Name,
     pub(crate) driver: Arc<DriverCore>,
     pub(crate) mailbox: Mailbox<P>,
+    pub(crate) seat: Seat,
     body: UnsafeCell<Body<P>>,
     /// Somebody is inside `body`. Only the thread that may touch it reads and writes this, hence relaxed.
     occupied: AtomicBool,
@@ -150,6 +172,7 @@ impl<P: Processor> Cell<P> {
             name,
             driver,
             mailbox: Mailbox::new(capacity, when_full),
+            seat: Seat::default(),
             body: UnsafeCell::new(Body {
                 processor: Some(processor),
                 local: Local::new(),
@@ -299,7 +322,7 @@ impl<P: Processor> AnyCell for Cell<P> {
         &self.driver
     }
 
-    fn run(self: Arc<Self>, budget: u32) -> (Option<CellRef>, u32) {
+    fn run(self: Arc<Self>, budget: u32) -> (CellRef, After, u32) {
         let visit = || {
             // SAFETY: row "running": only `DriverCore::turn` calls this, with a cell it took off its ready queue, on the one
             // thread that runs the driver.
@@ -307,15 +330,16 @@ impl<P: Processor> AnyCell for Cell<P> {
         };
         // Whatever of the user's code panics is caught further in. Should something get through all the same, one processor
         // is lost, and not all that share its driver.
-        match catch_unwind(AssertUnwindSafe(visit)) {
-            Ok((Next::Again, served)) => (Some(self), served),
-            Ok((Next::Idle, served)) => (None, served),
-            Err(payload) => {
-                current::abandon();
-                hook::panic(&self.name, "visit", &panic_message(&*payload));
-                (None, 1)
-            }
-        }
+        let (after, served) = catch_unwind(AssertUnwindSafe(visit)).unwrap_or_else(|payload| {
+            current::abandon();
+            hook::panic(&self.name, "visit", &panic_message(&*payload));
+            (After::Idle, 1)
+        });
+        (self, after, served)
+    }
+
+    fn seat(&self) -> &Seat {
+        &self.seat
     }
 
     fn signal(self: Arc<Self>, signal: Signals) {

@@ -232,6 +232,6 @@ impl<P: Processor> Cell<P> {
 
     #[inline]
     pub(super) fn schedule(self: &Arc<Self>) {
-        self.driver.enqueue(self.clone());
+        self.driver.enqueue(self);
     }
 }

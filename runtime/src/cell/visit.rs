@@ -1,6 +1,6 @@
 //! A visit: the driver's thread serves a cell for up to a quantum of messages.
 
-use super::{Body, Cell, Local, Next, count, panic_message};
+use super::{After, Body, Cell, Local, count, panic_message};
 use crate::context::{Cx, Promise};
 use crate::dead_letters::DropCause;
 use crate::exit::Exit;
@@ -22,7 +22,7 @@ const CLOCK_EVERY: u32 = 16;
 const HIGH_RUN: u32 = 16;
 
 enum Visit {
-    Done(Next),
+    Done(After),
     End(Exit),
 }
 
@@ -76,14 +76,14 @@ impl<P: Processor> Cell<P> {
         }
     }
 
-    pub(super) fn serve(self: &Arc<Self>, body: &mut Body<P>, budget: u32) -> (Next, u32) {
+    pub(super) fn serve(self: &Arc<Self>, body: &mut Body<P>, budget: u32) -> (After, u32) {
         if !body.local.started {
             self.start(body);
         }
         let mut served = 0;
         let next = loop {
             if body.local.ended {
-                break Next::Idle;
+                break After::Ended;
             }
             self.open(&mut body.local);
             // One catch for many messages: what is queued lives outside of it, and a message that panics is consumed.
@@ -150,7 +150,7 @@ impl<P: Processor> Cell<P> {
         let visit = loop {
             if body.local.released && body.local.batch.is_empty() && !self.hold_on(&mut body.local)
             {
-                break Visit::Done(Next::Idle);
+                break Visit::Done(After::Idle);
             }
             if !self.has_plain_batch(&body.local)
                 && let Some(visit) = self.refill(body)
@@ -159,7 +159,7 @@ impl<P: Processor> Cell<P> {
             }
             let Body { processor, local } = &mut *body;
             let Some(processor) = processor else {
-                break Visit::Done(Next::Idle);
+                break Visit::Done(After::Idle);
             };
             while *served < budget {
                 match self.step(processor, local) {
@@ -180,13 +180,13 @@ impl<P: Processor> Cell<P> {
                 }
             }
             if local.released && !self.hold_on(local) {
-                break Visit::Done(Next::Idle);
+                break Visit::Done(After::Idle);
             }
             if local.stop && !local.stalled {
                 break Visit::End(Exit::Stopped);
             }
             if *served >= budget {
-                break Visit::Done(Next::Again);
+                break Visit::Done(After::Again);
             }
         };
         if unread > 0 {
@@ -269,7 +269,7 @@ impl<P: Processor> Cell<P> {
             local.batch.shrink();
         }
         lanes.normal.shrink();
-        Visit::Done(Next::Idle)
+        Visit::Done(After::Idle)
     }
 
     /// As [`refill`](Self::refill), with everything that can be there beside normal messages.

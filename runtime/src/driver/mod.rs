@@ -6,10 +6,12 @@
 
 mod inbox;
 mod manual;
+mod ready;
 pub(crate) mod simulated;
 mod thread;
 
 pub use manual::{Manual, Spun};
+pub(crate) use ready::ReadyCells;
 pub use thread::{Driver, OnDriver};
 
 pub(crate) use thread::{new_driver, spawn_thread};
@@ -191,10 +193,15 @@ impl DriverCore {
 
     /// Puts a cell that has just become ready on the ready queue.
     #[inline]
-    pub(crate) fn enqueue(&self, cell: CellRef) {
-        if let Err(cell) = current::push_ready(self.id, cell) {
+    pub(crate) fn enqueue<P: Processor>(&self, cell: &Arc<Cell<P>>) {
+        if current::driver() != Some(self.id) {
             // A closed inbox: the driver has ended all its cells, and this one with them.
-            let _closed = self.post(Post::Ready(cell));
+            let _closed = self.post(Post::Ready(cell.clone()));
+            return;
+        }
+        match cell.seat.get() {
+            Some(seat) => current::ready(|ready| ready.push_seated(seat, cell.id)),
+            None => current::ready(|ready| ready.push(cell.clone())),
         }
     }
 
@@ -236,14 +243,13 @@ impl DriverCore {
             } else {
                 budget
             };
-            let (again, served) = cell.run(budget);
+            let (cell, after, served) = cell.run(budget);
             // One writer, the driver's thread: plain counting.
             self.counters
                 .turns
                 .store(self.counters.turns.load(Relaxed) + 1, Relaxed);
-            if let Some(cell) = again {
-                current::push_back_ready(cell);
-            }
+            // Dropped when nothing of the thread's own is borrowed any more.
+            let _not_kept = current::ready(|ready| ready.put_back(cell, after));
             self.world().choice_point();
             if served > 0 {
                 return Turn::Ran(served);
@@ -259,7 +265,7 @@ impl DriverCore {
         }
         for post in self.inbox.take() {
             match post {
-                Post::Ready(cell) => current::push_back_ready(cell),
+                Post::Ready(cell) => current::ready(|ready| ready.push(cell)),
                 Post::Do(command) => {
                     command(self);
                     current::forget_clock();
@@ -270,23 +276,22 @@ impl DriverCore {
 
     fn pick(&self) -> Option<CellRef> {
         if self.is_in_arrival_order() {
-            return current::take_ready(|ready| {
-                let heads = ready.iter().map(|cell| cell.head());
-                heads
-                    .enumerate()
-                    .min_by_key(|(_, head)| *head)
-                    .map(|(index, _)| index)
+            return current::ready(|ready| {
+                ready.take(|cells| {
+                    let heads = cells.map(|cell| cell.head()).enumerate();
+                    heads.min_by_key(|(_, head)| *head).map(|(index, _)| index)
+                })
             });
         }
         match self.world() {
             // Which of a shared driver's members goes first is a choice too.
-            World::Simulated(simulation) if self.kind == Kind::Shared => {
-                current::take_ready(|ready| match ready.len() {
+            World::Simulated(simulation) if self.kind == Kind::Shared => current::ready(|ready| {
+                ready.take(|cells| match cells.len() {
                     0 => None,
                     len => Some(simulation.random_below(len as u64) as usize),
                 })
-            }
-            _ => current::pop_ready(),
+            }),
+            _ => current::ready(ReadyCells::pop),
         }
     }
 
@@ -426,9 +431,7 @@ impl DriverCore {
     /// Ends what is left, on the driver's thread.
     fn finish(self: &Arc<Self>) {
         drop(self.inbox.close());
-        while let Some(cell) = current::pop_ready() {
-            drop(cell);
-        }
+        drop(current::ready(ReadyCells::take_all));
         loop {
             let member = self.members.lock().pop_first();
             match member {
@@ -537,9 +540,11 @@ pub(crate) fn spawn_cell<P: Processor>(
     runtime.register(&cell)?;
     driver.members.lock().insert(cell.id, cell.clone());
     // A new cell is `scheduled`: it stands on the queue from here on, and its first visit starts it.
-    let queued = match current::push_ready(driver.id, cell.clone()) {
-        Ok(()) => true,
-        Err(cell) => driver.post(Post::Ready(cell)),
+    let queued = if current::driver() == Some(driver.id) {
+        current::ready(|ready| ready.push(cell.clone()));
+        true
+    } else {
+        driver.post(Post::Ready(cell.clone()))
     };
     if !queued {
         driver.disown(cell.id);
