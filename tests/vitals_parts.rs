@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "the example uses the rest")]
 
+#[path = "../examples/vitals/alarms.rs"]
+mod alarms;
 #[path = "../examples/vitals/csv.rs"]
 mod csv;
 #[path = "../examples/vitals/display.rs"]
@@ -11,10 +13,16 @@ mod display;
 mod figures;
 #[path = "../examples/vitals/library.rs"]
 mod library;
+#[path = "../examples/vitals/meter.rs"]
+mod meter;
+#[path = "../examples/vitals/metric.rs"]
+mod metric;
 #[path = "../examples/vitals/rates.rs"]
 mod rates;
 #[path = "../examples/vitals/source.rs"]
 mod source;
+#[path = "../examples/vitals/window.rs"]
+mod window;
 
 use std::{fs, path::Path, time::Duration};
 

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, path::Path};
 
-use crate::rates::{Rates, Unit};
+use crate::{metric::Unit, rates::Rates};
 
 /// Writes `time_s,metric,unit,value`.
 pub(crate) struct Series<W: io::Write> {
@@ -61,7 +61,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::rates::{Metric, Value};
+    use crate::{metric::Metric, rates::Value};
 
     #[test]
     fn one_line_for_each_value_with_strange_names_quoted() {

@@ -15,13 +15,34 @@ use crossterm::{
     terminal::{BeginSynchronizedUpdate, Clear, ClearType, EndSynchronizedUpdate},
 };
 
-use crate::rates::{AlarmChange, AlarmEvent, Metric, MetricKind, Summary, Unit};
+use crate::{
+    alarms::{AlarmChange, AlarmEvent},
+    meter::Summary,
+    metric::{Metric, MetricKind, Unit},
+};
 
 /// The size of a terminal, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
     pub(crate) width: u16,
     pub(crate) height: u16,
+}
+
+impl Size {
+    pub(crate) fn of_terminal() -> Self {
+        Self::reported(crossterm::terminal::size().ok())
+    }
+
+    /// Takes 80 by 24 for what is not known. A terminal that nobody has told its size, such as one made by `script` or by a
+    /// container, says that it is 0 by 0.
+    fn reported(size: Option<(u16, u16)>) -> Self {
+        let (width, height) = size.unwrap_or_default();
+        let or = |known: u16, usual| if known == 0 { usual } else { known };
+        Self {
+            width: or(width, 80),
+            height: or(height, 24),
+        }
+    }
 }
 
 /// How one `WhenFull` policy has treated its slow subscriber so far.
@@ -516,7 +537,7 @@ impl<W: Write> Screen<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rates::Percentiles;
+    use crate::window::Percentiles;
 
     const SIZE: Size = Size {
         width: 100,
@@ -639,6 +660,18 @@ mod tests {
         }
         let page = view.page(SIZE, false);
         assert!(page.contains(" more in a taller window"), "{page}");
+    }
+
+    #[test]
+    fn a_terminal_that_does_not_know_its_size_is_taken_for_80_by_24() {
+        let reported = |size| {
+            let Size { width, height } = Size::reported(size);
+            (width, height)
+        };
+        assert_eq!(reported(None), (80, 24));
+        assert_eq!(reported(Some((0, 0))), (80, 24));
+        assert_eq!(reported(Some((132, 0))), (132, 24));
+        assert_eq!(reported(Some((132, 43))), (132, 43));
     }
 
     #[test]
