@@ -7,7 +7,7 @@ use mproc_pubsub::{
     accept_msgs, send_msg,
 };
 use mproc_runtime::{
-    Address, Closure, Error, Handle, Options, Processor, Runtime, WhenFull, closure,
+    Address, Closure, Error, ErrorKind, Handle, Options, Processor, Runtime, WhenFull, closure,
 };
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
@@ -117,6 +117,20 @@ impl Node {
     /// # Errors
     ///
     /// As [`Graph::subscription`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mproc::prelude::*;
+    ///
+    /// const WORDS: Topic<String> = Topic::new("words");
+    ///
+    /// let node = Node::simulated(1);
+    /// let words = node.subscription(&WORDS)?;
+    /// node.publisher(&WORDS)?.publish("hello".into())?;
+    /// assert_eq!(*words.recv().wait()?, "hello");
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
     pub fn subscription<T: ?Sized + Send + Sync + 'static>(
         &self,
         topic: &Topic<T>,
@@ -138,7 +152,9 @@ impl Node {
             .subscription_with(&self.runtime, topic, options)
     }
 
-    /// A subscription to pull from, to all topics of a pattern (`robot/*/pose`, `robot/**`), now and later.
+    /// A subscription to pull from, to all topics of a pattern (`robot/*/pose`, `robot/**`) and of type `T`, now and later.
+    /// Topics of another type are left out, and so are the library's own, under `mproc/`, unless the pattern begins with
+    /// `mproc/`.
     ///
     /// # Errors
     ///
@@ -173,6 +189,10 @@ impl Node {
     /// As [`subscription`](Self::subscription) and [`spawn_thread`](Runtime::spawn_thread);
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if the thread has not subscribed within the node's limit
     /// ([`Options::send_limit`], 5 seconds unless told otherwise). Nothing is left of it then.
+    ///
+    /// # Deadlocks
+    ///
+    /// It blocks this thread until the other has subscribed. Inside a handler, what the handler has sent is delivered first.
     pub fn subscribe<T: ?Sized + Send + Sync + 'static>(
         &self,
         topic: &Topic<T>,
@@ -195,23 +215,22 @@ impl Node {
             waker.wake();
         })?;
         let deadline = self.now().checked_add(self.options().wait_limit());
-        loop {
-            if let Ok(control) = made.try_recv() {
-                return match control {
-                    Ok(control) => Ok(CallbackSubscription::new(control, address)),
-                    Err(error) => {
-                        address.stop();
-                        Err(error)
-                    }
-                };
+        let subscribed = self.block_until(deadline, |_| match made.try_recv() {
+            Ok(control) => Some(Some(control)),
+            Err(_) => address.is_closed().then_some(None),
+        });
+        match subscribed.flatten() {
+            Some(Ok(control)) => Ok(CallbackSubscription::new(control, address)),
+            Some(Err(error)) => {
+                address.stop();
+                Err(error)
             }
-            if address.is_closed() || deadline.is_some_and(|d| self.now() >= d) {
+            None => {
                 // It may still subscribe before it looks at this; then it unsubscribes as it ends.
                 address.stop();
                 let text = format!("subscriber {name:?} did not start");
-                return Err(Error::new(crate::ErrorKind::Timeout, text));
+                Err(Error::new(ErrorKind::Timeout, text))
             }
-            self.park(deadline);
         }
     }
 
@@ -232,6 +251,24 @@ impl Node {
     /// # Errors
     ///
     /// As [`Graph::connect`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mproc::prelude::*;
+    ///
+    /// const LEFT: Topic<i64> = Topic::new("left/speed");
+    /// const SPEED: Topic<i64> = Topic::new("speed");
+    ///
+    /// let node = Node::simulated(1);
+    /// let speeds = node.subscription(&SPEED)?;
+    /// node.connect("left/speed", "speed")?;
+    /// node.publisher(&LEFT)?.publish(3)?;
+    /// let speed = speeds.recv().wait()?;
+    /// assert_eq!((*speed, speed.topic()), (3, "left/speed".to_owned()));
+    /// assert!(node.connect("speed", "left/speed").is_err()); // a circle
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
     pub fn connect(&self, from: &str, to: &str) -> Result<(), Error> {
         self.graph().connect(from, to)
     }
@@ -273,7 +310,7 @@ impl Node {
         }
     }
 
-    /// A script on the calling thread, with `()` for a state.
+    /// A script on the calling thread, with `()` for a state. A thread may have several; each runs only while it is spun.
     ///
     /// # Errors
     ///

@@ -76,13 +76,14 @@ impl<S> fmt::Debug for Callbacks<S> {
 /// ```
 pub struct Script<S: 'static> {
     // Dropped in this order: the callbacks end before the node may.
-    address: Address<Callbacks<S>>,
+    /// `None` if the node was ending already when it was made.
+    address: Option<Address<Callbacks<S>>>,
     manual: Rc<Manual>,
     node: Node,
 }
 
 /// Makes a node and a script on the calling thread. Ctrl-C and SIGTERM end it in order; a second one drops what is still
-/// queued; a third ends the process.
+/// queued; a third ends the process. Further calls make further nodes, each with its script; the signals end them all.
 ///
 /// # Errors
 ///
@@ -154,7 +155,7 @@ impl Script<()> {
         let manual = Rc::new(node.manual(&format!("{}/driver", next_name()))?);
         let address = spawn_callbacks(&manual, ())?;
         Ok(Self {
-            address,
+            address: Some(address),
             manual,
             node,
         })
@@ -176,12 +177,16 @@ fn spawn_callbacks<S: 'static>(
 impl<S: 'static> Script<S> {
     /// The same script with `state` for its callbacks. Callbacks that were registered before keep the state they had.
     ///
+    /// If the node is ending already (Ctrl-C may come at any time) the script has ended too: `spin` carries the node's end
+    /// out and returns, and what needs the callbacks returns [`ErrorKind::Closed`].
+    ///
     /// # Panics
     ///
-    /// If the node has ended already.
+    /// If the program has given one of its own processors the name that this one gets, `script-` and a number.
     pub fn with<T: 'static>(self, state: T) -> Script<T> {
         let address = match spawn_callbacks(&self.manual, state) {
-            Ok(address) => address,
+            Ok(address) => Some(address),
+            Err(SpawnError::Closed(_)) => None,
             Err(error) => panic!("{error}"),
         };
         Script {
@@ -191,6 +196,12 @@ impl<S: 'static> Script<S> {
         }
     }
 
+    fn address(&self) -> Result<&Address<Callbacks<S>>, Error> {
+        self.address
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorKind::Closed, "the script has ended"))
+    }
+
     /// Sets what happens when a callback fails.
     ///
     /// # Errors
@@ -198,7 +209,7 @@ impl<S: 'static> Script<S> {
     /// [`ErrorKind::Closed`] if the script has ended.
     pub fn on_fault(&mut self, on_fault: OnFault) -> Result<(), Error> {
         self.manual
-            .enter(&self.address, |me, _| me.on_fault = on_fault)
+            .enter(self.address()?, |me, _| me.on_fault = on_fault)
     }
 
     /// The node.
@@ -210,7 +221,24 @@ impl<S: 'static> Script<S> {
     ///
     /// # Errors
     ///
-    /// As [`Node::subscription`].
+    /// As [`Node::subscription`], and [`ErrorKind::Closed`] if the script has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mproc::prelude::*;
+    ///
+    /// const NUMBERS: Topic<i64> = Topic::new("numbers");
+    ///
+    /// let node = Node::simulated(1);
+    /// let mut script = node.script()?.with(Vec::new());
+    /// script.on(&NUMBERS, |seen, n: Sample<i64>, _cx| seen.push(*n))?;
+    /// script.publisher(&NUMBERS)?.publish(7)?;
+    /// assert!(script.state(|seen| seen.is_empty())?); // it runs while the script spins
+    /// script.spin_some(1)?;
+    /// assert_eq!(script.state(|seen| seen.clone())?, [7]);
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
     pub fn on<T: ?Sized + Send + Sync + 'static, D: IntoOutcome<Reply = ()>>(
         &mut self,
         topic: &Topic<T>,
@@ -223,14 +251,14 @@ impl<S: 'static> Script<S> {
     ///
     /// # Errors
     ///
-    /// As [`Node::subscription_with`].
+    /// As [`Node::subscription_with`], and [`ErrorKind::Closed`] if the script has ended.
     pub fn on_with<T: ?Sized + Send + Sync + 'static, D: IntoOutcome<Reply = ()>>(
         &mut self,
         topic: &Topic<T>,
         options: SubscriptionOptions<T>,
         mut call: impl FnMut(&mut S, Sample<T>, &mut ScriptCx<'_, S>) -> D + 'static,
     ) -> Result<Control, Error> {
-        self.manual.enter(&self.address, |_, cx| {
+        self.manual.enter(self.address()?, |_, cx| {
             cx.subscribe(topic)
                 .options(options)
                 .call(move |me, sample, cx| call(&mut me.state, sample, cx).into_outcome())
@@ -247,7 +275,7 @@ impl<S: 'static> Script<S> {
         period: Duration,
         mut call: impl FnMut(&mut S, &mut ScriptCx<'_, S>) -> D + 'static,
     ) -> Result<TimerId, Error> {
-        self.manual.enter(&self.address, |_, cx| {
+        self.manual.enter(self.address()?, |_, cx| {
             cx.every_with(period, move |me, _tick, cx| {
                 let outcome = call(&mut me.state, cx).into_outcome();
                 report(me, outcome, cx);
@@ -265,7 +293,7 @@ impl<S: 'static> Script<S> {
         delay: Duration,
         call: impl FnOnce(&mut S, &mut ScriptCx<'_, S>) -> D + 'static,
     ) -> Result<TimerId, Error> {
-        self.manual.enter(&self.address, |_, cx| {
+        self.manual.enter(self.address()?, |_, cx| {
             cx.after_with(delay, move |me, cx| {
                 let outcome = call(&mut me.state, cx).into_outcome();
                 report(me, outcome, cx);
@@ -279,7 +307,7 @@ impl<S: 'static> Script<S> {
     ///
     /// [`ErrorKind::Closed`] if the script has ended.
     pub fn cancel(&mut self, timer: TimerId) -> Result<bool, Error> {
-        self.manual.enter(&self.address, |_, cx| cx.cancel(timer))
+        self.manual.enter(self.address()?, |_, cx| cx.cancel(timer))
     }
 
     /// Looks at the state, or changes it, between two spins.
@@ -289,7 +317,7 @@ impl<S: 'static> Script<S> {
     /// [`ErrorKind::Closed`] if the script has ended.
     pub fn state<R>(&mut self, look: impl FnOnce(&mut S) -> R) -> Result<R, Error> {
         self.manual
-            .enter(&self.address, |me, _| look(&mut me.state))
+            .enter(self.address()?, |me, _| look(&mut me.state))
     }
 
     /// Spawns a processor on the script's thread: it runs while the script spins, and need not be `Send`.
@@ -312,12 +340,17 @@ impl<S: 'static> Script<S> {
     ///
     /// [`ErrorKind::Refused`] inside a callback; [`ErrorKind::Fault`] if a callback failed and
     /// [`OnFault::End`] was asked for; [`ErrorKind::Timeout`], naming who, if not all ended within 5 seconds.
+    ///
+    /// # Deadlocks
+    ///
+    /// Nothing but the end of the node ends it. The thread's other scripts run nothing meanwhile, until the node ends: one
+    /// that waits for them waits for its limit.
     pub fn spin(&mut self) -> Result<(), Error> {
         while self.manual.spin_once(Duration::MAX)? != Spun::Shutdown {}
-        let failed = self
-            .manual
-            .enter(&self.address, |me, _| me.failed.take())
-            .unwrap_or(None);
+        let failed = self.address().ok().and_then(|address| {
+            let failed = self.manual.enter(address, |me, _| me.failed.take());
+            failed.unwrap_or(None)
+        });
         let report = self.manual.spin(DEFAULT_LIMIT)?;
         if let Some(fault) = failed {
             return Err(Error::from(fault));
@@ -334,6 +367,14 @@ impl<S: 'static> Script<S> {
     /// # Errors
     ///
     /// [`ErrorKind::Refused`] inside a callback.
+    ///
+    /// # Deadlocks
+    ///
+    /// The thread's other scripts run nothing while it waits.
+    ///
+    /// # Cancel safety
+    ///
+    /// A timeout that passes loses nothing: what comes later waits for the next spin.
     pub fn spin_once(&mut self, timeout: Duration) -> Result<Spun, Error> {
         self.manual.spin_once(timeout)
     }
@@ -354,6 +395,15 @@ impl<S: 'static> Script<S> {
     ///
     /// [`ErrorKind::Timeout`] if it was not done in time; [`ErrorKind::Closed`] if the node ended first;
     /// [`ErrorKind::Refused`] inside a callback; else the operation's own error.
+    ///
+    /// # Deadlocks
+    ///
+    /// Callbacks and processors of this script run while it waits, so it may wait for them, unlike [`Pending::wait`]. The
+    /// thread's other scripts run nothing meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// After a timeout `pending` is still under way and can be waited for again, in any way. Dropping it cancels it.
     pub fn spin_until<T: 'static, E: 'static>(
         &mut self,
         pending: &mut Pending<T, E>,
@@ -392,6 +442,9 @@ impl<S> Deref for Script<S> {
 
 impl<S> fmt::Debug for Script<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Script({:?})", self.address)
+        match &self.address {
+            Some(address) => write!(f, "Script({address:?})"),
+            None => f.write_str("Script(ended)"),
+        }
     }
 }

@@ -49,6 +49,22 @@ fn a_thousand_processors_without_messages_wake_nobody() {
     for address in &all {
         address.call(()).wait().unwrap();
     }
+    // One that is told of a silence, and then of none until something comes.
+    const QUIET: Topic<()> = Topic::new("quiet");
+    let (tell, told) = std::sync::mpsc::channel();
+    let waits = closure(move |silent: bool, cx: &mut Cx<'_, _>| {
+        if silent {
+            tell.send(())?;
+        } else {
+            cx.subscribe(&QUIET)
+                .silence(Duration::from_millis(20), || true)
+                .call(|_, _, _| Ok(()))?;
+        }
+        Ok::<_, mproc::Fault>(())
+    });
+    let waits = node.spawn_thread("silence", waits).unwrap();
+    waits.send(false).unwrap();
+    told.recv().unwrap();
     // Sleeps: that nothing happens shows only as time goes by. The first wait lets spinning threads go to sleep.
     std::thread::sleep(Duration::from_millis(200));
     let before = switches();

@@ -2,7 +2,8 @@
 
 use mproc::prelude::*;
 use mproc::{
-    CallError, Closure, ErrorKind, Fault, OnFault, PublishError, Spun, Topics, local_closure,
+    CallError, Closure, ErrorKind, Fault, OnFault, PublishError, PublisherOptions, Spun, Topics,
+    local_closure,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -453,6 +454,83 @@ fn publishing_to_ones_own_full_callback_is_a_deadlock_at_once() {
     assert_eq!((value, full.len(), script.now()), (2, 1, before));
     assert_eq!(script.spin_some(10).unwrap(), 1);
     numbers.publish(2).unwrap();
+}
+
+/// These waited for their whole limit. The second callback of a batch was even harder to see: it was no longer in the queue.
+#[test]
+fn flushing_what_waits_for_ones_own_callback_is_a_deadlock_at_once() {
+    let (mut script, numbers) = listener();
+    numbers.publish(1).unwrap();
+    numbers.publish(2).unwrap();
+    let before = script.now();
+    let refused = |count: &str| {
+        let error = numbers.flush(SECOND).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Deadlock);
+        let text = error.to_string();
+        assert!(text.starts_with(count), "{text}");
+        assert!(text.contains("script-"), "{text}");
+    };
+    refused("2 values");
+    assert_eq!(script.spin_some(1).unwrap(), 1);
+    refused("1 values");
+    assert_eq!(script.spin_some(1).unwrap(), 1);
+    numbers.flush(SECOND).unwrap();
+    assert_eq!(script.now(), before);
+}
+
+#[test]
+fn publishing_with_all_in_flight_at_ones_own_callback_is_a_deadlock_at_once() {
+    let mut script = roomy(1).script().unwrap();
+    script.on(&NUMBERS, |(), _, _| ()).unwrap();
+    let two = PublisherOptions::new().in_flight(2);
+    let numbers = script.publisher_with(&NUMBERS, two).unwrap();
+    numbers.publish(1).unwrap();
+    numbers.publish(2).unwrap();
+    let before = script.now();
+    let Err(PublishError::Deadlock { value, full }) = numbers.publish(3) else {
+        panic!("it is refused");
+    };
+    assert_eq!((value, full.len(), script.now()), (3, 1, before));
+    assert!(full[0].contains("script-"), "{full:?}");
+    assert_eq!(script.spin_some(1).unwrap(), 1);
+    numbers.publish(3).unwrap();
+}
+
+/// Another publisher may make such a callback let go of what it has, so nobody can say that nothing will.
+#[test]
+fn flushing_what_waits_for_ones_own_lossy_callback_ends_by_the_limit() {
+    let mut script = roomy(1).script().unwrap();
+    let latest = SubscriptionOptions::new().when_full(WhenFull::Latest);
+    script.on_with(&NUMBERS, latest, |(), _, _| ()).unwrap();
+    let numbers = script.publisher(&NUMBERS).unwrap();
+    numbers.publish(1).unwrap();
+    let before = script.now();
+    let error = numbers.flush(SECOND).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert_eq!(script.now() - before, SECOND);
+}
+
+/// A signal that came between `init` and `with` made the program panic.
+#[test]
+fn a_script_that_is_given_its_state_while_the_node_ends_has_ended() {
+    let script = Node::simulated(1).script().unwrap();
+    let before = script.now();
+    script.request_shutdown();
+    let mut script = script.with(7);
+    assert_eq!(format!("{script:?}"), "Script(ended)");
+    let closed = [
+        script.on(&NUMBERS, |_, _, _| ()).map(drop),
+        script.every(SECOND, |_, _| ()).map(drop),
+        script.after(SECOND, |_, _| ()).map(drop),
+        script.on_fault(OnFault::End),
+        script.state(|_| ()),
+    ];
+    for result in closed {
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Closed);
+    }
+    assert_eq!(script.spin_once(SECOND).unwrap(), Spun::Shutdown);
+    script.spin().unwrap();
+    assert_eq!(script.now(), before);
 }
 
 #[test]

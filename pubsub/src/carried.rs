@@ -9,7 +9,7 @@
 
 use crate::codec::CodecError;
 use crate::delivery::{Closed, Delivery, Evicted, Pushed, Subscriber};
-use crate::id::SubscriptionId;
+use crate::id::{PublisherId, SubscriptionId};
 use crate::leases::InFlight;
 use crate::msg::{Data, Msg};
 use crate::sample::{Body, Gap, Header, Item, Receipt, Sample};
@@ -103,6 +103,10 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Carrier {
 
     fn label(&self) -> String {
         self.0.label()
+    }
+
+    fn queued_of(&self, publisher: PublisherId) -> Vec<u64> {
+        self.0.queued_of(publisher)
     }
 
     fn close(&self, cause: Closed) {

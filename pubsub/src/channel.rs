@@ -7,7 +7,7 @@
 
 use crate::delivery::{Closed, Evicted, Pushed, Settings, Subscriber};
 use crate::graph::Graph;
-use crate::id::{SubscriptionId, TopicId};
+use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::InFlight;
 use crate::sample::{Body, Gap, Held, Item, Receipt, Sample};
 use crate::snapshot::SubscriptionSnapshot;
@@ -22,6 +22,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
+use std::time::Instant;
 
 pub(crate) struct Channel<T: ?Sized + 'static> {
     me: Weak<Self>,
@@ -247,6 +248,10 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
         format!("channel {} on {topic:?}", self.id.get())
     }
 
+    fn queued_of(&self, _: PublisherId) -> Vec<u64> {
+        Vec::new()
+    }
+
     fn close(&self, cause: Closed) {
         let (sender, wake) = {
             let mut state = self.state.lock();
@@ -285,6 +290,8 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
             refused: state.refused,
             lost: state.lost,
             held: state.used.saturating_sub(queued),
+            // Which of the used places are of samples that were received, a channel does not say.
+            held_ns_max: None,
         }
     }
 }
@@ -293,9 +300,9 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
 struct Place<T: ?Sized + Send + Sync + 'static>(Arc<Channel<T>>);
 
 impl<T: ?Sized + Send + Sync + 'static> Held for Place<T> {
-    fn keep(&self) {}
+    fn keep(&self, _: Instant) {}
 
-    fn let_go(&self) {}
+    fn let_go(&self, _: Instant) {}
 }
 
 impl<T: ?Sized + Send + Sync + 'static> Drop for Place<T> {

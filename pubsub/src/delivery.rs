@@ -7,7 +7,7 @@
 //! the user's runs under it.
 
 use crate::error::RecvError;
-use crate::id::{SubscriptionId, TopicId};
+use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::InFlight;
 use crate::msg::Msg;
 use crate::sample::{Body, Gap, Held, Item, Receipt, Sample};
@@ -18,7 +18,7 @@ use mproc_runtime::queue::{Admit, Progress, Queue, Reserve, Ticket};
 use mproc_runtime::{DropCause, Drops, LaneBell, ProcessorId, Runtime, WhenFull, hook};
 use parking_lot::Mutex;
 use std::any::Any;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
@@ -82,6 +82,8 @@ pub(crate) trait Subscriber<T: ?Sized>: Send + Sync {
     fn owner(&self) -> Option<&LaneBell>;
     /// What people call it.
     fn label(&self) -> String;
+    /// The sequence numbers of the publisher's values that are queued here, if it is a processor's lane.
+    fn queued_of(&self, publisher: PublisherId) -> Vec<u64>;
     /// No more comes; what is queued can still be taken.
     fn close(&self, cause: Closed);
     fn snapshot(&self) -> SubscriptionSnapshot;
@@ -256,6 +258,9 @@ pub(crate) struct Delivery<T: ?Sized + 'static> {
     filter: Option<Filter<T>>,
     max_leases: Option<usize>,
     held: AtomicUsize,
+    /// When those that are held were received, and how many at that time. Like `held`, kept only if there is a bound on
+    /// leases: otherwise samples have nobody to tell.
+    held_since: Mutex<BTreeMap<Instant, usize>>,
     paused: AtomicBool,
     /// It was unsubscribed: nothing more is handed out. Written under the lock of `state`.
     ended: AtomicBool,
@@ -264,6 +269,8 @@ pub(crate) struct Delivery<T: ?Sized + 'static> {
     state: Mutex<State<T>>,
     /// Set right after a processor's lane is made; never for the other kinds.
     bell: OnceLock<LaneBell>,
+    /// The lane's processor runs only while a script's thread spins it.
+    is_of_script: OnceLock<bool>,
     runtime: Runtime,
 }
 
@@ -306,6 +313,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
             filter: settings.filter,
             max_leases: settings.max_leases,
             held: AtomicUsize::new(0),
+            held_since: Mutex::default(),
             paused: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             taken: Taken::default(),
@@ -320,12 +328,20 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
                 receivers: Receivers::default(),
             }),
             bell: OnceLock::new(),
+            is_of_script: OnceLock::new(),
             runtime: runtime.without_guard(),
         })
     }
 
+    /// On the thread of the lane's processor.
     pub(crate) fn set_bell(&self, bell: LaneBell) {
+        let is_of_script = self.runtime.is_script_here(bell.driver());
+        let _set_once = self.is_of_script.set(is_of_script);
         let _set_once = self.bell.set(bell);
+    }
+
+    fn is_of_script(&self) -> bool {
+        self.is_of_script.get() == Some(&true)
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -545,10 +561,6 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         !state.queue.is_empty() || state.closed.is_some()
     }
 
-    pub(crate) fn taken_count(&self) -> u64 {
-        self.taken.count.load(Ordering::Relaxed)
-    }
-
     pub(crate) fn topic_id(&self) -> TopicId {
         self.topic_id
     }
@@ -701,6 +713,18 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
         }
     }
 
+    fn queued_of(&self, publisher: PublisherId) -> Vec<u64> {
+        if self.bell.get().is_none() {
+            return Vec::new();
+        }
+        let state = self.state.lock();
+        let headers = state.queue.items().iter().map(|item| item.body.header());
+        headers
+            .filter(|header| header.publisher == publisher)
+            .map(|header| header.sequence.load(Ordering::Relaxed))
+            .collect()
+    }
+
     fn close(&self, cause: Closed) {
         let (items, wake) = {
             let mut state = self.state.lock();
@@ -732,6 +756,11 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
     }
 
     fn snapshot(&self) -> SubscriptionSnapshot {
+        let oldest = self.held_since.lock().keys().next().copied();
+        let held_ns_max = oldest.map(|received| {
+            let age = self.runtime.now().saturating_duration_since(received);
+            age.as_nanos() as u64
+        });
         let state = self.state.lock();
         let taken = self.taken.count.load(Ordering::Relaxed);
         SubscriptionSnapshot {
@@ -756,6 +785,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
             refused: state.refused,
             lost: self.taken.gaps.load(Ordering::Relaxed),
             held: self.held.load(Ordering::Relaxed) as u64,
+            held_ns_max,
         }
     }
 }
@@ -786,11 +816,21 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
 }
 
 impl<T: ?Sized + Send + Sync + 'static> Held for Delivery<T> {
-    fn keep(&self) {
+    fn keep(&self, received: Instant) {
         self.held.fetch_add(1, Ordering::AcqRel);
+        *self.held_since.lock().entry(received).or_default() += 1;
     }
 
-    fn let_go(&self) {
+    fn let_go(&self, received: Instant) {
+        {
+            let mut since = self.held_since.lock();
+            if let Some(count) = since.get_mut(&received) {
+                *count -= 1;
+                if *count == 0 {
+                    since.remove(&received);
+                }
+            }
+        }
         let before = self.held.fetch_sub(1, Ordering::AcqRel);
         // At the limit nothing more is taken: now something may be.
         if Some(before) == self.max_leases {
@@ -867,7 +907,9 @@ impl<T: ?Sized + Send + Sync + 'static> Intake<T> {
                 }
                 let front = state.queue.items().front();
                 let in_order_of_arrival = front.is_some_and(|item| item.arrival != 0);
-                let wake = if in_order_of_arrival {
+                // A script is left between two callbacks, and what waits for it then must be seen in the queue
+                // ([`Subscriber::queued_of`]).
+                let wake = if in_order_of_arrival || delivery.is_of_script() {
                     state.queue.take_one(&mut self.batch, &delivery.progress)
                 } else {
                     state.queue.take_batch(&mut self.batch, &delivery.progress)

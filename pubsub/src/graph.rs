@@ -22,6 +22,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+/// What the node keeps: its end closes the graph, whoever else has that.
+struct OfNode(Arc<Graph>);
+
+impl Drop for OfNode {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// The topics of a node.
 pub struct Graph {
     wiring: Mutex<Wiring>,
@@ -35,6 +44,8 @@ pub struct Graph {
 
 #[derive(Default)]
 struct Wiring {
+    /// The node has ended: nothing is declared any more.
+    closed: bool,
     topics: BTreeMap<TopicId, Arc<dyn AnyTopic>>,
     /// Samples of the first arrive at subscribers of the second.
     connections: BTreeSet<(TopicId, TopicId)>,
@@ -66,6 +77,17 @@ struct PatternSubscription {
     id: SubscriptionId,
     matches: Matches,
     attach: Attach,
+    /// Closes its queue: the node has ended.
+    close: Box<dyn Fn() + Send + Sync>,
+}
+
+/// The first segment of the names of the library's own topics: patterns match these only if they begin with it.
+const INTERNAL: &str = "mproc";
+
+fn is_internal(topic: &str) -> bool {
+    topic
+        .split_once('/')
+        .is_some_and(|(first, _)| first == INTERNAL)
 }
 
 /// What a subscription to several topics matches.
@@ -78,22 +100,60 @@ pub(crate) enum Matches {
 impl Matches {
     fn matches(&self, topic: &dyn AnyTopic) -> bool {
         match self {
-            Self::Names(pattern) => !topic.name().is_empty() && pattern.matches(topic.name()),
+            Self::Names(pattern) => {
+                let name = topic.name();
+                !name.is_empty()
+                    && (pattern.names(INTERNAL) || !is_internal(name))
+                    && pattern.matches(name)
+            }
             Self::Id(id) => topic.id() == *id,
             Self::Mid(mid) => !topic.id().is_named() && topic.id().mid() == *mid,
         }
     }
 }
 
+fn has_ended(cannot: String) -> Error {
+    let text = format!("{cannot}: the node has ended");
+    Error::new(ErrorKind::Closed, text)
+}
+
 impl Graph {
     /// The topics of this node.
+    ///
+    /// Once the node has ended they are closed, and nothing can be declared.
     pub fn of(runtime: &Runtime) -> Arc<Self> {
-        runtime.extension(|| Self {
-            wiring: Mutex::new(Wiring::default()),
-            gate: Arc::default(),
-            events: OnceLock::new(),
-            msgs: Mutex::new(BTreeMap::new()),
-        })
+        let of_node = runtime.extension(|| {
+            let wiring = Wiring {
+                // A node lets go of its extensions after it says that it has ended, so this sees it.
+                closed: runtime.has_ended(),
+                ..Wiring::default()
+            };
+            OfNode(Arc::new(Self {
+                wiring: Mutex::new(wiring),
+                gate: Arc::default(),
+                events: OnceLock::new(),
+                msgs: Mutex::new(BTreeMap::new()),
+            }))
+        });
+        of_node.0.clone()
+    }
+
+    /// The node has ended: whoever waits for a sample or to publish learns it.
+    fn close(&self) {
+        let (topics, patterns) = {
+            let mut wiring = self.wiring.lock();
+            wiring.closed = true;
+            (
+                std::mem::take(&mut wiring.topics),
+                std::mem::take(&mut wiring.patterns),
+            )
+        };
+        for topic in topics.into_values() {
+            topic.close_all();
+        }
+        for pattern in patterns {
+            (pattern.close)();
+        }
     }
 
     /// Declares a topic, or finds it.
@@ -124,6 +184,9 @@ impl Graph {
             let text = format!("cannot declare topic {label:?}: {what}");
             Error::new(ErrorKind::TypeConflict, text)
         };
+        if wiring.closed {
+            return Err(has_ended(format!("cannot declare topic {label:?}")));
+        }
         if let Some(known) = wiring.topics.get(&topic.id()) {
             if known.name() != topic.name() {
                 return Err(conflict(format!(
@@ -192,7 +255,7 @@ impl Graph {
     /// # Errors
     ///
     /// [`ErrorKind::TypeConflict`], naming both, if the topic has another type, travels otherwise, or shares its id with
-    /// another name; [`ErrorKind::InvalidName`].
+    /// another name; [`ErrorKind::InvalidName`]; [`ErrorKind::Closed`] if the node has ended.
     pub fn publisher<T: ?Sized + Send + Sync + 'static>(
         self: &Arc<Self>,
         runtime: &Runtime,
@@ -278,12 +341,13 @@ impl Graph {
         })
     }
 
-    /// A subscription to pull from, to every topic of `pattern` and type `T`, now and later.
+    /// A subscription to pull from, to every topic of `pattern` and type `T`, now and later. Topics of another type are
+    /// left out, and so are the library's own, under `mproc/`, unless the pattern begins with `mproc/`.
     ///
     /// # Errors
     ///
-    /// As [`subscription_with`](Self::subscription_with); [`ErrorKind::TypeConflict`] if a topic that matches has another
-    /// type now. Later ones of another type are left out.
+    /// [`ErrorKind::InvalidName`] for an impossible pattern; [`ErrorKind::InvalidSetting`] for a capacity of 0;
+    /// [`ErrorKind::Closed`] if the node has ended.
     pub fn subscription_matching<T: ?Sized + Send + Sync + 'static>(
         self: &Arc<Self>,
         runtime: &Runtime,
@@ -362,68 +426,55 @@ impl Graph {
             Some(Box::new(late))
         });
         let cannot = format!("cannot subscribe to {pattern:?}");
-        self.attach_where(Matches::Names(pattern), delivery.id_of(), attach)
-            .map_err(|other| {
-                let text = format!(
-                    "{cannot}: topic {:?} has type {}, not {}",
-                    other.label(),
-                    other.type_name(),
-                    std::any::type_name::<T>()
-                );
-                Error::new(ErrorKind::TypeConflict, text)
-            })
+        let is_closed = self.attach_where(Matches::Names(pattern), delivery, attach);
+        is_closed.map_err(|()| has_ended(cannot))
     }
 
     /// Attaches a queue of dynamic messages to every topic that matches, of whatever type, now and later.
-    pub(crate) fn attach_msgs(&self, matches: Matches, delivery: &Arc<Delivery<Msg>>) {
-        let queue = delivery.clone();
-        let attach: Attach = Box::new(move |topic| Some(topic.add_msgs(&queue)));
-        let attached = self.attach_where(matches, delivery.id_of(), attach);
-        assert!(attached.is_ok(), "every type can be carried in a message");
-    }
-
-    /// The error is a topic that matches and cannot be attached to; then nothing has happened.
-    fn attach_where(
+    pub(crate) fn attach_msgs(
         &self,
         matches: Matches,
-        id: SubscriptionId,
+        delivery: &Arc<Delivery<Msg>>,
+    ) -> Result<(), Error> {
+        let queue = delivery.clone();
+        let attach: Attach = Box::new(move |topic| Some(topic.add_msgs(&queue)));
+        self.attach_where(matches, delivery, attach)
+            .map_err(|()| has_ended("cannot subscribe to messages".to_owned()))
+    }
+
+    /// Attaches to every topic that matches and that `attach` can attach to, now and later. The error: the node has ended.
+    fn attach_where<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        matches: Matches,
+        delivery: &Arc<Delivery<T>>,
         attach: Attach,
-    ) -> Result<(), Arc<dyn AnyTopic>> {
+    ) -> Result<(), ()> {
+        let (id, queue) = (delivery.id_of(), delivery.clone());
         let mut after = Afterwards::default();
         let mut joins: Vec<Join> = Vec::new();
-        let refused = {
+        {
             let mut wiring = self.wiring.lock();
-            let mut refused = None;
+            if wiring.closed {
+                return Err(());
+            }
             let topics = wiring.topics.values();
             for topic in topics.filter(|topic| matches.matches(&***topic)) {
-                match attach(topic) {
-                    Some(late) => joins.push((topic.clone(), late)),
-                    None => {
-                        refused = Some(topic.clone());
-                        break;
-                    }
+                // One of another type is not what was asked for, declared before or after.
+                if let Some(late) = attach(topic) {
+                    joins.push((topic.clone(), late));
                 }
             }
-            if refused.is_some() {
-                for (topic, _) in &joins {
-                    topic.remove_own(id, &mut after);
-                }
-            } else {
-                wiring.patterns.push(PatternSubscription {
-                    id,
-                    matches,
-                    attach,
-                });
-                for (topic, late) in &mut joins {
-                    wiring.relink(topic.id(), Some(&mut **late), &mut after);
-                }
+            wiring.patterns.push(PatternSubscription {
+                id,
+                matches,
+                attach,
+                close: Box::new(move || queue.close(Closed::Unsubscribed)),
+            });
+            for (topic, late) in &mut joins {
+                wiring.relink(topic.id(), Some(&mut **late), &mut after);
             }
-            refused
-        };
-        after.run();
-        if let Some(topic) = refused {
-            return Err(topic);
         }
+        after.run();
         self.join(id, &mut joins);
         for (topic, _) in joins {
             self.tell_joined(&*topic, 1);
@@ -464,7 +515,7 @@ impl Graph {
     /// # Errors
     ///
     /// [`ErrorKind::Refused`] if it would close a circle; [`ErrorKind::TypeConflict`] if the two have different types;
-    /// [`ErrorKind::InvalidName`].
+    /// [`ErrorKind::InvalidName`]; [`ErrorKind::Closed`] if the node has ended.
     pub fn connect(&self, from: &str, to: &str) -> Result<(), Error> {
         let cannot = |kind, what: String| {
             Error::new(kind, format!("cannot connect {from:?} to {to:?}: {what}"))
@@ -475,6 +526,9 @@ impl Graph {
         let (a, b) = (TopicId::from_name(from), TopicId::from_name(to));
         let mut after = Afterwards::default();
         let mut wiring = self.wiring.lock();
+        if wiring.closed {
+            return Err(has_ended(format!("cannot connect {from:?} to {to:?}")));
+        }
         if wiring.reached(b).contains(&a) {
             return Err(cannot(
                 ErrorKind::Refused,
@@ -670,15 +724,6 @@ impl Wiring {
                 .filter_map(|id| self.topics.get(id).cloned())
                 .collect();
             topic.relink(&reached, late.as_deref_mut(), after);
-        }
-    }
-}
-
-impl Drop for Graph {
-    fn drop(&mut self) {
-        // The node has ended: whoever waits for a sample learns it.
-        for topic in std::mem::take(&mut self.wiring.get_mut().topics).into_values() {
-            topic.close_all();
         }
     }
 }

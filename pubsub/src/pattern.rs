@@ -75,6 +75,11 @@ impl Pattern {
         })
     }
 
+    /// True if its first segment is this very word.
+    pub(crate) fn names(&self, first: &str) -> bool {
+        matches!(self.segments.first(), Some(Segment::Is(word)) if word == first)
+    }
+
     /// True if `name` matches.
     pub fn matches(&self, name: &str) -> bool {
         let names: Vec<&str> = name.split('/').collect();

@@ -1,6 +1,6 @@
 //! Topics inside processors: publishing from handlers, and subscriptions as lanes.
 
-use crate::delivery::{Delivery, Intake, Next};
+use crate::delivery::{Closed, Delivery, Intake, Next, Subscriber as _};
 use crate::error::PublishError;
 use crate::fan_out::Delivered;
 use crate::graph::{Graph, Matches};
@@ -16,11 +16,10 @@ use mproc_runtime::{
     WhenFull,
 };
 use std::any::Any;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
-use std::marker::PhantomData;
 use std::rc::Rc;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What handlers do with topics, through their [`Cx`].
@@ -64,7 +63,8 @@ pub trait Topics<P: Processor> {
         topic: &Topic<T>,
     ) -> Subscribing<'_, P, T>;
 
-    /// Subscribes the processor to every topic of type `T` whose name matches, now and later.
+    /// Subscribes the processor to every topic of type `T` whose name matches, now and later. Topics of another type are
+    /// left out, and so are the library's own, under `mproc/`, unless the pattern begins with `mproc/`.
     fn subscribe_matching<T: ?Sized + Send + Sync + 'static>(
         &mut self,
         pattern: &str,
@@ -226,10 +226,7 @@ impl To<Msg> {
         Self {
             name: "",
             id,
-            attach: Box::new(move |graph, queue| {
-                graph.attach_msgs(matches, queue);
-                Ok(())
-            }),
+            attach: Box::new(move |graph, queue| graph.attach_msgs(matches, queue)),
         }
     }
 }
@@ -242,9 +239,10 @@ trait Host<P: Processor> {
         lane: Box<dyn FnOnce(LaneBell) -> Box<dyn LaneSource<P>> + '_>,
     ) -> LaneId;
     fn remove_lane(&mut self, lane: LaneId);
-    fn every(&mut self, period: Duration, call: SilenceCall<P>) -> TimerId;
+    fn after(&mut self, delay: Duration, call: Expired<P>) -> TimerId;
 }
 
+type Expired<P> = Box<dyn FnOnce(&mut P, &mut Cx<'_, P>)>;
 type SilenceCall<P> = Box<dyn FnMut(&mut P, &mut Cx<'_, P>)>;
 
 impl<P: Processor, R: 'static> Host<P> for Cx<'_, P, R> {
@@ -263,8 +261,8 @@ impl<P: Processor, R: 'static> Host<P> for Cx<'_, P, R> {
         Cx::remove_lane(self, lane);
     }
 
-    fn every(&mut self, period: Duration, mut call: SilenceCall<P>) -> TimerId {
-        self.every_with(period, move |me, _tick, cx| call(me, cx))
+    fn after(&mut self, delay: Duration, call: Expired<P>) -> TimerId {
+        self.after_with(delay, call)
     }
 }
 
@@ -317,8 +315,8 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
         self
     }
 
-    /// Sends the processor what `make` returns when nothing came for `limit`: once for each silence, and at most a quarter
-    /// of the limit late.
+    /// Sends the processor what `make` returns when nothing came for `limit`: once for each silence. While a silence lasts
+    /// that was told, nothing is timed.
     pub fn silence<M: 'static>(
         mut self,
         limit: Duration,
@@ -382,14 +380,22 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
             graph: Arc::downgrade(&graph),
         });
         let control = hanging.control();
-        let now = runtime.now();
+        let silence = self.silence.map(|(limit, tell)| {
+            Rc::new(Silence {
+                delivery: delivery.clone(),
+                limit,
+                heard: Cell::new(runtime.now()),
+                armed: Cell::new(None),
+                tell: RefCell::new(tell),
+            })
+        });
         let own_id = Rc::new(OnceCell::new());
         let lane = SubscriptionLane {
             intake: Intake::new(delivery.clone()),
             call,
             id: own_id.clone(),
             hanging,
-            processor: PhantomData::<fn(P)>,
+            silence: silence.clone(),
         };
         let id = self.host.add_lane(Box::new(|bell| {
             delivery.set_bell(bell);
@@ -400,63 +406,64 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
             self.host.remove_lane(id);
             return Err(error);
         }
-        if let Some((limit, mut tell)) = self.silence {
-            let quiet = Arc::downgrade(&delivery);
-            let mut watch = Silence {
-                since: now,
-                taken: 0,
-                told: false,
-                limit,
-            };
-            let own_timer = Rc::new(OnceCell::new());
-            let timer = own_timer.clone();
-            let id = self.host.every(
-                limit / 4,
-                Box::new(move |me, cx| {
-                    match Weak::upgrade(&quiet) {
-                        Some(delivery) if !delivery.is_ended() => {
-                            if watch.is_news(&delivery, cx.now()) {
-                                tell(me, cx);
-                            }
-                        }
-                        // The subscription has ended, and the watch over it with it.
-                        _ => {
-                            if let Some(&timer) = timer.get() {
-                                cx.cancel(timer);
-                            }
-                        }
-                    }
-                }),
-            );
-            let _set_once = own_timer.set(id);
+        if let Some(silence) = silence {
+            let watch = silence.clone();
+            let expired = move |me: &mut P, cx: &mut Cx<'_, P>| watch.expire(me, cx);
+            let timer = self.host.after(silence.limit, Box::new(expired));
+            silence.armed.set(Some(timer));
         }
         Ok(control)
     }
 }
 
-/// Notices that nothing came for a while.
-struct Silence {
-    since: Instant,
-    taken: u64,
-    told: bool,
+/// Notices that nothing came for a while, with one timer: it is armed for `limit` after what came last. What comes
+/// meanwhile is only noted, and looked at when the timer fires. Once a silence is told there is no timer, until something
+/// comes.
+struct Silence<P: Processor, T: ?Sized + Send + Sync + 'static> {
+    delivery: Arc<Delivery<T>>,
     limit: Duration,
+    /// When something came last.
+    heard: Cell<Instant>,
+    armed: Cell<Option<TimerId>>,
+    tell: RefCell<SilenceCall<P>>,
 }
 
-impl Silence {
-    fn is_news<T: ?Sized + Send + Sync + 'static>(
-        &mut self,
-        delivery: &Delivery<T>,
-        now: Instant,
-    ) -> bool {
-        let taken = delivery.taken_count();
-        if taken != self.taken {
-            self.taken = taken;
-            self.since = now;
-            self.told = false;
-            return false;
+impl<P: Processor, T: ?Sized + Send + Sync + 'static> Silence<P, T> {
+    /// Something came.
+    fn hear(self: &Rc<Self>, cx: &mut Cx<'_, P>) {
+        self.heard.set(cx.now());
+        if self.armed.get().is_none() {
+            self.arm(self.limit, cx);
         }
-        let silent = now.saturating_duration_since(self.since) >= self.limit;
-        silent && !std::mem::replace(&mut self.told, true)
+    }
+
+    fn arm(self: &Rc<Self>, delay: Duration, cx: &mut Cx<'_, P>) {
+        let watch = self.clone();
+        let timer = cx.after_with(delay, move |me, cx| watch.expire(me, cx));
+        self.armed.set(Some(timer));
+    }
+
+    fn expire(self: Rc<Self>, me: &mut P, cx: &mut Cx<'_, P>) {
+        self.armed.set(None);
+        if self.delivery.is_ended() {
+            return;
+        }
+        let silent = cx.now().saturating_duration_since(self.heard.get());
+        if silent < self.limit {
+            self.arm(self.limit - silent, cx);
+        } else if !self.delivery.is_paused() && self.delivery.snapshot().queued > 0 {
+            // It came and has not had its turn yet.
+            self.arm(self.limit, cx);
+        } else {
+            (self.tell.borrow_mut())(me, cx);
+        }
+    }
+
+    /// The subscription has ended, and the watch over it with it.
+    fn end(&self, cx: &mut Cx<'_, P>) {
+        if let Some(timer) = self.armed.take() {
+            cx.cancel(timer);
+        }
     }
 }
 
@@ -467,14 +474,14 @@ impl<P: Processor, T: ?Sized + Send + Sync> fmt::Debug for Subscribing<'_, P, T>
 }
 
 /// The receiving half of a processor's subscription.
-struct SubscriptionLane<P, T: ?Sized + Send + Sync + 'static, F> {
+struct SubscriptionLane<P: Processor, T: ?Sized + Send + Sync + 'static, F> {
     intake: Intake<T>,
     call: F,
     /// Where it stands in its cell; set right after it was added.
     id: Rc<OnceCell<LaneId>>,
     /// What controls point to: it lives as long as the lane.
     hanging: Arc<Hanging<T>>,
-    processor: PhantomData<fn(P)>,
+    silence: Option<Rc<Silence<P, T>>>,
 }
 
 impl<P, T, F> LaneSource<P> for SubscriptionLane<P, T, F>
@@ -486,6 +493,9 @@ where
     fn serve(&mut self, processor: &mut P, cx: &mut Cx<'_, P>) -> bool {
         match self.intake.next() {
             Next::Sample(sample) => {
+                if let Some(silence) = &self.silence {
+                    silence.hear(cx);
+                }
                 if let Err(fault) = (self.call)(processor, sample, cx) {
                     cx.fault(processor, fault);
                 }
@@ -501,6 +511,9 @@ where
                 false
             }
             Next::Ended => {
+                if let Some(silence) = &self.silence {
+                    silence.end(cx);
+                }
                 // It was unsubscribed. It ends with what is left of its batch, and its closure, when this returns.
                 if let Some(&id) = self.id.get() {
                     cx.remove_lane(id);
@@ -530,7 +543,6 @@ where
         match self.hanging.graph.upgrade() {
             Some(graph) => graph.detach(&self.hanging.delivery),
             None => {
-                use crate::delivery::{Closed, Subscriber as _};
                 self.hanging.delivery.close(Closed::Unsubscribed);
             }
         }

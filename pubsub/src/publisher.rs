@@ -1,5 +1,6 @@
 //! The publishing end of a topic.
 
+use crate::delivery::Subscriber;
 use crate::error::PublishError;
 use crate::fan_out::{Blocked, Delivered, Passage, try_fan_out};
 use crate::graph::Graph;
@@ -13,6 +14,7 @@ use mproc_runtime::{
     spill_undelivered,
 };
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -68,11 +70,35 @@ pub(crate) struct PublisherStatus {
     outstanding: Arc<Count>,
     in_flight: Arc<Count>,
     gate: Gate,
+    /// Publishing does nothing, and is no error: the topic has nobody who listens and nothing that is kept, and this is
+    /// not closed. All that a publish to nobody reads. Written under the topic's lock; one that reads an old value came
+    /// just before the change.
+    idle: AtomicBool,
+    closed: AtomicBool,
     /// Those who wait to publish, for whatever reason, and want to know when it is closed.
     on_close: Mutex<Vec<Waker>>,
 }
 
 impl PublisherStatus {
+    /// Says whether the topic, which has this publisher, has somebody who listens or something that is kept.
+    pub(crate) fn note_liveness(&self, is_live: bool) {
+        // Release pairs with the Acquire in `Publisher::is_idle`.
+        self.idle.store(!is_live, Ordering::Release);
+    }
+
+    /// False if it was closed before. The topic must not have it any more, and its lock is held.
+    pub(crate) fn set_closed(&self) -> bool {
+        let was_open = !self.closed.swap(true, Ordering::AcqRel);
+        self.note_liveness(true);
+        was_open
+    }
+
+    /// Those who wait, at a gate or for room, learn that it is closed. No lock is held.
+    pub(crate) fn tell_closed(&self) {
+        let waiting = std::mem::take(&mut *self.on_close.lock());
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
     pub(crate) fn snapshot(&self) -> PublisherSnapshot {
         PublisherSnapshot {
             id: self.id,
@@ -124,12 +150,11 @@ pub(crate) struct PublisherCore<T: ?Sized + Send + Sync + 'static> {
     options: PublisherOptions,
     runtime: Runtime,
     graph: Weak<Graph>,
-    closed: AtomicBool,
 }
 
 impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.status.closed.load(Ordering::Acquire)
     }
 
     pub(crate) fn on_close(&self) -> OnClose {
@@ -288,11 +313,8 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
         let waker = self.runtime.waker();
         let mut passage = Passage::new(self, body.clone());
         loop {
-            if let Blocked::Full(subscriber) = &blocked
-                && let Some(bell) = subscriber.owner()
-                && self.runtime.only_here(bell.driver())
-            {
-                return Err((body, Failure::Deadlock(blocked.names())));
+            if let Some(names) = self.waits_for_this_thread(&blocked) {
+                return Err((body, Failure::Deadlock(names)));
             }
             if deadline.is_some_and(|d| self.runtime.now() >= d) {
                 return Err((body, Failure::Timeout(blocked.names())));
@@ -305,6 +327,38 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
             self.runtime.park(deadline);
         }
     }
+
+    /// If nothing but this very thread, which is about to wait, could unblock it: who would have to run.
+    fn waits_for_this_thread(&self, blocked: &Blocked<T>) -> Option<Vec<String>> {
+        match blocked {
+            Blocked::Full(subscriber) => {
+                let bell = subscriber.owner()?;
+                let only_here = self.runtime.only_here(bell.driver());
+                only_here.then(|| blocked.names())
+            }
+            Blocked::InFlight => {
+                // One that comes back from anybody else would do.
+                let lanes = self.topic.lanes_that_only_run_here(&self.runtime);
+                let (queued, names) = self.queued_at(&lanes);
+                let all = self.options.in_flight.unwrap_or(usize::MAX);
+                (queued.len() >= all).then_some(names)
+            }
+            Blocked::Paused | Blocked::Closed => None,
+        }
+    }
+
+    /// The sequence numbers of this publisher's values that are queued at `lanes`, and what people call these lanes.
+    fn queued_at(&self, lanes: &[Arc<dyn Subscriber<T>>]) -> (BTreeSet<u64>, Vec<String>) {
+        let (mut queued, mut names) = (BTreeSet::new(), Vec::new());
+        for lane in lanes {
+            let of_this = lane.queued_of(self.status.id);
+            if !of_this.is_empty() {
+                names.push(lane.label());
+                queued.extend(of_this);
+            }
+        }
+        (queued, names)
+    }
 }
 
 impl<T: ?Sized + Send + Sync + 'static> Drop for PublisherCore<T> {
@@ -315,20 +369,19 @@ impl<T: ?Sized + Send + Sync + 'static> Drop for PublisherCore<T> {
 
 impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
     fn close(&self) {
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return;
-        }
         let (waiters, _forgotten) = {
             let mut state = self.topic.state.lock();
+            if self.is_closed() {
+                return;
+            }
             state.publishers.retain(|p| p.id != self.status.id);
             let forgotten = state.forget(self.status.id);
             self.topic.note_liveness(&state);
+            self.status.set_closed();
             (std::mem::take(&mut state.waiters), forgotten)
         };
         waiters.into_iter().for_each(Waker::wake);
-        // Those who wait, at a gate or for room, learn that it is over.
-        let waiting = std::mem::take(&mut *self.status.on_close.lock());
-        waiting.into_iter().for_each(Waker::wake);
+        self.status.tell_closed();
         if let Some(graph) = self.graph.upgrade() {
             graph.publisher_gone(&self.topic.label(), self.topic.publisher_count());
         }
@@ -439,12 +492,19 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
             outstanding: Arc::default(),
             in_flight: Arc::default(),
             gate: Gate::default(),
+            idle: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             on_close: Mutex::default(),
         });
         let waiters = {
             let mut state = topic.state.lock();
-            state.publishers.push(status.clone());
-            topic.note_liveness(&state);
+            if state.closed {
+                // The node has ended since the topic was found.
+                status.set_closed();
+            } else {
+                state.publishers.push(status.clone());
+                topic.note_liveness(&state);
+            }
             std::mem::take(&mut state.waiters)
         };
         waiters.into_iter().for_each(Waker::wake);
@@ -455,7 +515,6 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
                 options,
                 runtime: runtime.without_guard(),
                 graph: Arc::downgrade(graph),
-                closed: AtomicBool::new(false),
             }),
         }
     }
@@ -479,13 +538,33 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`], saying how many there are.
+    /// [`ErrorKind::Timeout`], naming the topic and saying how many there are; [`ErrorKind::Closed`] if the publisher is
+    /// closed, perhaps meanwhile.
+    ///
+    /// # Deadlocks
+    ///
+    /// It blocks this thread. Inside a handler, what the handler has sent is delivered first; others on its driver wait
+    /// too, and so does a script's thread: a subscription that one of them would make does not come meanwhile. The limit
+    /// ends that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed by waiting, and it can be waited for again.
     pub fn wait_for_subscribers(&self, count: usize, limit: Duration) -> Result<(), Error> {
         let topic = &self.core.topic;
         wait_until(
             &self.core.runtime,
             limit,
-            |waker| topic.poll_subscribers(count, waker),
+            |waker| {
+                if topic.poll_subscribers(count, waker) {
+                    return Some(Ok(()));
+                }
+                // Closing wakes the same waiters.
+                self.core.is_closed().then(|| {
+                    let text = format!("a publisher of topic {:?} is closed", topic.label());
+                    Err(Error::new(ErrorKind::Closed, text))
+                })
+            },
             || {
                 format!(
                     "topic {:?} has {} of {count} subscribers after {limit:?}",
@@ -500,13 +579,42 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`], saying how many values are still out.
+    /// [`ErrorKind::Timeout`], saying how many values are still out; [`ErrorKind::Deadlock`], naming whose turn it would be.
+    ///
+    /// # Deadlocks
+    ///
+    /// Values that wait for callbacks which only this very thread can run (of its own script, or on the driver that it is
+    /// in a handler of) stay out while it waits: that is refused at once. Spin first. It is not seen when it waits for a
+    /// sample that this thread holds, the one that its handler was given included, or for what a callback that evicts
+    /// ([`WhenFull::DropOldest`](mproc_runtime::WhenFull::DropOldest), [`WhenFull::Latest`](mproc_runtime::WhenFull::Latest))
+    /// has queued; then the limit ends it.
+    ///
+    /// Inside a handler, what the handler has sent and published is delivered first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed by waiting, and it can be waited for again.
     pub fn flush(&self, limit: Duration) -> Result<(), Error> {
         let status = &self.core.status;
         wait_until(
             &self.core.runtime,
             limit,
-            |waker| status.outstanding.poll_below(1, waker),
+            |waker| {
+                if status.outstanding.poll_below(1, waker) {
+                    return Some(Ok(()));
+                }
+                let lanes = self.core.topic.lanes_that_only_run_here(&self.core.runtime);
+                let (queued, names) = self.core.queued_at(&lanes);
+                (!queued.is_empty()).then(|| {
+                    let text = format!(
+                        "{} values of topic {:?} wait for {}, which only this thread can run",
+                        queued.len(),
+                        self.core.topic.label(),
+                        names.join(", ")
+                    );
+                    Err(Error::new(ErrorKind::Deadlock, text))
+                })
+            },
             || {
                 format!(
                     "{} values of topic {:?} are still out after {limit:?}",
@@ -542,29 +650,21 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
     #[inline]
     fn is_idle(&self) -> bool {
         // Acquire pairs with the Release in `note_liveness`.
-        !self.core.topic.is_live.load(Ordering::Acquire)
-            && !self.core.closed.load(Ordering::Acquire)
+        self.core.status.idle.load(Ordering::Acquire)
     }
 }
 
-/// Waits on this thread until `done`, or says why not.
+/// Waits on this thread until `look` returns something, or says why it has not.
 pub(crate) fn wait_until(
     runtime: &Runtime,
     limit: Duration,
-    mut done: impl FnMut(&Waker) -> bool,
+    look: impl FnMut(&Waker) -> Option<Result<(), Error>>,
     why_not: impl FnOnce() -> String,
 ) -> Result<(), Error> {
     let deadline = runtime.now().checked_add(limit);
-    let waker = runtime.waker();
-    loop {
-        if done(&waker) {
-            return Ok(());
-        }
-        if deadline.is_some_and(|d| runtime.now() >= d) {
-            return Err(Error::new(ErrorKind::Timeout, why_not()));
-        }
-        runtime.park(deadline);
-    }
+    runtime
+        .block_until(deadline, look)
+        .unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, why_not())))
 }
 
 impl<T: Send + Sync + 'static> Publisher<T> {
@@ -582,6 +682,28 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// Inside a handler this does not wait: a value without room goes to the handler's outbox
     /// ([`Delivered::deferred`]), and the processor takes no more messages until it is delivered. If that never happens
     /// it becomes a dead letter, and the processor's `on_error` is told.
+    ///
+    /// Outside, a wait that only this very thread could end is refused at once ([`PublishError::Deadlock`]): for room at a
+    /// callback of its own script, or, with a bound on values in flight, for such callbacks to give values back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_pubsub::{Graph, Topic};
+    /// # use mproc_runtime::Runtime;
+    /// const WORDS: Topic<String> = Topic::new("words");
+    /// # let node = Runtime::simulated(1);
+    /// # let graph = Graph::of(&node);
+    /// let words = graph.publisher(&node, &WORDS)?;
+    /// assert_eq!(words.publish("nobody listens".into())?.count, 0);
+    ///
+    /// let left = graph.subscription(&node, &WORDS)?;
+    /// let right = graph.subscription(&node, &WORDS)?;
+    /// assert_eq!(words.publish("hello".into())?.count, 2);
+    /// // One value, shared.
+    /// assert!(std::ptr::eq::<String>(&*left.try_recv()?, &*right.try_recv()?));
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
     pub fn publish(&self, value: T) -> Result<Delivered, PublishError<T>> {
         self.publish_value(value, Vec::new(), Wait::Limit)
     }
@@ -591,6 +713,11 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// # Errors
     ///
     /// As [`publish`](Self::publish).
+    ///
+    /// # Deadlocks
+    ///
+    /// As [`publish`](Self::publish). Inside a handler it does not wait either: `limit` is how long the value may stand in
+    /// the outbox.
     pub fn publish_timeout(&self, value: T, limit: Duration) -> Result<Delivered, PublishError<T>> {
         self.publish_value(value, Vec::new(), Wait::AtMost(limit))
     }
@@ -609,6 +736,10 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// # Errors
     ///
     /// As [`publish`](Self::publish); the parts are dropped.
+    ///
+    /// # Deadlocks
+    ///
+    /// As [`publish`](Self::publish).
     pub fn publish_with_parts(
         &self,
         value: T,

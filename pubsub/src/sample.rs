@@ -214,8 +214,9 @@ pub(crate) enum Gap {
 
 /// Told when a sample of a subscription is let go of.
 pub(crate) trait Held: Send + Sync {
-    fn keep(&self);
-    fn let_go(&self);
+    /// `received` is when the batch of the sample was taken from the queue.
+    fn keep(&self, received: Instant);
+    fn let_go(&self, received: Instant);
 }
 
 /// Where a sample comes from and what was lost before it.
@@ -234,7 +235,7 @@ impl<T: ?Sized> Sample<T> {
             item.body.unpack(item.number, in_flight, &mut receipt);
         }
         if let Some(held) = &receipt.held {
-            held.keep();
+            held.keep(receipt.received);
         }
         Self {
             body: item.body,
@@ -354,7 +355,7 @@ impl<T: ?Sized> Deref for Sample<T> {
 impl<T: ?Sized> Clone for Sample<T> {
     fn clone(&self) -> Self {
         if let Some(held) = &self.held {
-            held.keep();
+            held.keep(self.received);
         }
         Self {
             body: self.body.clone(),
@@ -371,7 +372,7 @@ impl<T: ?Sized> Clone for Sample<T> {
 impl<T: ?Sized> Drop for Sample<T> {
     fn drop(&mut self) {
         if let Some(held) = &self.held {
-            held.let_go();
+            held.let_go(self.received);
         }
     }
 }

@@ -75,4 +75,7 @@ pub struct SubscriptionSnapshot {
     pub lost: u64,
     /// Samples that are held, if that is bounded; by a channel it always is.
     pub held: u64,
+    /// For how long the oldest of these has been out of the queue, in nanoseconds: since the batch it came in was taken.
+    /// `None` if none is held, if that is not bounded, and for a channel.
+    pub held_ns_max: Option<u64>,
 }

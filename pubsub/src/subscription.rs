@@ -7,6 +7,7 @@ use crate::id::{SubscriptionId, TopicId};
 use crate::publisher::wait_until;
 use crate::sample::Sample;
 use crate::snapshot::SubscriptionSnapshot;
+use crate::topic_core::{AnyTopic, TopicCore};
 use mproc_runtime::queue::Ticket;
 use mproc_runtime::{Error, ErrorKind, Operation, Pending, Runtime, RuntimeCore, WhenFull};
 use parking_lot::Mutex;
@@ -237,7 +238,8 @@ impl fmt::Debug for Control {
 
 /// A queue of samples to pull from. Several threads may; each sample goes to one.
 ///
-/// Dropping it ends the subscription at once and gives queued samples back.
+/// Dropping it ends the subscription at once and gives queued samples back. It cannot be detached: a queue that nobody can
+/// pull from would only fill.
 #[must_use = "dropping it ends the subscription"]
 pub struct Subscription<T: ?Sized + Send + Sync + 'static> {
     hanging: Arc<Hanging<T>>,
@@ -274,6 +276,25 @@ impl<T: ?Sized + Send + Sync + 'static> Subscription<T> {
     ///
     /// A sample leaves the queue in the very moment that it is returned. A wait that is cancelled, also after it was woken,
     /// loses nothing: the sample goes to the next who waits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_pubsub::{Graph, RecvError, Topic};
+    /// # use mproc_runtime::Runtime;
+    /// # use std::time::Duration;
+    /// const NUMBERS: Topic<i64> = Topic::new("numbers");
+    /// # let node = Runtime::simulated(1);
+    /// # let graph = Graph::of(&node);
+    /// let numbers = graph.subscription(&node, &NUMBERS)?;
+    /// graph.publisher(&node, &NUMBERS)?.publish(7)?;
+    /// let sample = numbers.recv().wait()?;
+    /// assert_eq!((*sample, sample.gap()), (7, 0));
+    ///
+    /// let nothing_more = numbers.recv().wait_timeout(Duration::from_millis(5));
+    /// assert_eq!(nothing_more.unwrap_err(), RecvError::Timeout);
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
     pub fn recv(&self) -> Pending<Sample<T>, RecvError> {
         Pending::new(Arc::new(Recv {
             delivery: self.delivery().clone(),
@@ -287,6 +308,15 @@ impl<T: ?Sized + Send + Sync + 'static> Subscription<T> {
     /// # Errors
     ///
     /// [`RecvError`].
+    ///
+    /// # Deadlocks
+    ///
+    /// As [`Pending::wait`]: inside a handler, what the handler has sent is delivered first, and others on its driver wait
+    /// too. What only this thread would publish does not come; the limit ends that.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`recv`](Self::recv): a limit that passes loses nothing.
     pub fn recv_timeout(&self, limit: Duration) -> Result<Sample<T>, RecvError> {
         match self.try_recv() {
             Ok(sample) => Ok(sample),
@@ -311,6 +341,15 @@ impl<T: ?Sized + Send + Sync + 'static> Subscription<T> {
     }
 
     /// Samples as they come, waiting for each as long as it takes. Ends when the subscription is closed.
+    ///
+    /// # Deadlocks
+    ///
+    /// It blocks this thread, and without a limit: nothing ends it if nobody publishes and the node does not end. Inside a
+    /// handler prefer a subscription of the processor's own.
+    ///
+    /// # Cancel safety
+    ///
+    /// A sample leaves the queue in the very moment that the iterator returns it. Dropping the iterator loses nothing.
     pub fn iter(&self) -> impl Iterator<Item = Sample<T>> + '_ {
         std::iter::from_fn(|| self.recv_timeout(Duration::MAX).ok())
     }
@@ -324,7 +363,16 @@ impl<T: ?Sized + Send + Sync + 'static> Subscription<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`], saying how many there are.
+    /// [`ErrorKind::Timeout`], naming the topic and saying how many there are; [`ErrorKind::Refused`] for a subscription to
+    /// a pattern, which has no one topic to count them on; [`ErrorKind::Closed`] if the node has ended.
+    ///
+    /// # Deadlocks
+    ///
+    /// It blocks this thread, as [`Publisher::wait_for_subscribers`](crate::Publisher::wait_for_subscribers) does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed by waiting, and it can be waited for again.
     pub fn wait_for_publishers(&self, count: usize, limit: Duration) -> Result<(), Error> {
         let delivery = self.delivery();
         let topic = self
@@ -332,21 +380,35 @@ impl<T: ?Sized + Send + Sync + 'static> Subscription<T> {
             .graph
             .upgrade()
             .and_then(|graph| graph.find(delivery.topic_id()))
-            .and_then(|topic| {
-                topic
-                    .as_any()
-                    .downcast::<crate::topic_core::TopicCore<T>>()
-                    .ok()
-            });
+            .and_then(|topic| topic.as_any().downcast::<TopicCore<T>>().ok());
+        let closed = || {
+            let text = format!("{} is closed", delivery.label());
+            Error::new(ErrorKind::Closed, text)
+        };
         let Some(topic) = topic else {
+            if delivery.is_ended() {
+                return Err(closed());
+            }
             let text = "a subscription to a pattern cannot wait for publishers";
             return Err(Error::new(ErrorKind::Refused, text));
         };
         wait_until(
             &self.runtime,
             limit,
-            |waker| topic.poll_publishers(count, waker),
-            || format!("fewer than {count} publishers after {limit:?}"),
+            |waker| {
+                if topic.poll_publishers(count, waker) {
+                    return Some(Ok(()));
+                }
+                // Only the end of the node closes it while it is there, and wakes the same waiters.
+                topic.is_closed().then(|| Err(closed()))
+            },
+            || {
+                format!(
+                    "topic {:?} has {} of {count} publishers after {limit:?}",
+                    topic.label(),
+                    topic.publisher_count()
+                )
+            },
         )
     }
 
@@ -464,6 +526,14 @@ impl<T: ?Sized + Send + Sync> selectable::Sealed for Subscription<T> {
 ///
 /// [`RecvError::Timeout`]; [`RecvError::Closed`] if there is nothing to wait for.
 ///
+/// # Deadlocks
+///
+/// It blocks this thread. Inside a handler, what the handler has sent is delivered first, and others on its driver wait too.
+///
+/// # Cancel safety
+///
+/// It takes nothing: the sample stays in its queue until it is received, perhaps by somebody else.
+///
 /// # Examples
 ///
 /// ```
@@ -492,19 +562,13 @@ pub fn select(
     };
     let runtime = first.runtime();
     let deadline = runtime.now().checked_add(limit);
-    let waker = runtime.waker();
     let start = last.map_or(0, |last| last.wrapping_add(1));
-    loop {
-        let order = (0..subscriptions.len()).map(|i| (start.wrapping_add(i)) % subscriptions.len());
-        if let Some(ready) = order
-            .into_iter()
-            .find(|&i| subscriptions[i].poll_ready(&waker))
-        {
-            return Ok(ready);
-        }
-        if deadline.is_some_and(|d| runtime.now() >= d) {
-            return Err(RecvError::Timeout);
-        }
-        runtime.park(deadline);
-    }
+    let look = |waker: &Waker| {
+        let mut order =
+            (0..subscriptions.len()).map(|i| start.wrapping_add(i) % subscriptions.len());
+        order.find(|&i| subscriptions[i].poll_ready(waker))
+    };
+    runtime
+        .block_until(deadline, look)
+        .ok_or(RecvError::Timeout)
 }

@@ -10,12 +10,11 @@ use crate::publisher::PublisherStatus;
 use crate::sample::Body;
 use crate::snapshot::TopicSnapshot;
 use crate::topic;
-use mproc_runtime::Name;
+use mproc_runtime::{Name, Runtime};
 use parking_lot::Mutex;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 /// All subscriptions that a publish reaches, by ascending id, own and connected. Replaced as a whole.
@@ -25,9 +24,6 @@ pub(crate) struct TopicCore<T: ?Sized + 'static> {
     pub(crate) name: &'static str,
     pub(crate) id: TopicId,
     pub(crate) codec: &'static Codec<T>,
-    /// Somebody listens, or history is kept: publishing does something. Written under the lock of `state`. A publish
-    /// that reads an old value is one that came just before the change.
-    pub(crate) is_live: AtomicBool,
     pub(crate) state: Mutex<TopicState<T>>,
     /// Of the whole node.
     pub(crate) gate: Arc<Gate>,
@@ -45,6 +41,8 @@ pub(crate) struct TopicState<T: ?Sized + 'static> {
     history: VecDeque<Arc<dyn Body<T>>>,
     /// Those that wait for subscribers or publishers to come.
     pub(crate) waiters: Vec<Waker>,
+    /// The node has ended.
+    pub(crate) closed: bool,
 }
 
 impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
@@ -53,7 +51,6 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
             name: topic.name(),
             id: topic.id(),
             codec: topic.codec_ref(),
-            is_live: AtomicBool::new(false),
             state: Mutex::new(TopicState {
                 subscribers: Arc::new([]),
                 has_filters: false,
@@ -62,6 +59,7 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
                 publishers: Vec::new(),
                 history: VecDeque::new(),
                 waiters: Vec::new(),
+                closed: false,
             }),
             gate,
         })
@@ -76,6 +74,10 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
 
     pub(crate) fn own(&self) -> Vec<Arc<dyn Subscriber<T>>> {
         self.state.lock().own.clone()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
     }
 
     pub(crate) fn poll_subscribers(&self, count: usize, waker: &Waker) -> bool {
@@ -129,10 +131,29 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
         after.wake(std::mem::take(&mut state.waiters));
     }
 
+    /// Tells the publishers whether publishing does anything: somebody listens, or history is kept.
     pub(crate) fn note_liveness(&self, state: &TopicState<T>) {
         let keeps = state.publishers.iter().any(|p| p.history > 0);
-        self.is_live
-            .store(!state.subscribers.is_empty() || keeps, Ordering::Release);
+        let is_live = !state.subscribers.is_empty() || keeps;
+        for publisher in &state.publishers {
+            publisher.note_liveness(is_live);
+        }
+    }
+
+    /// Lanes of processors that nobody but the calling thread can run, so that what waits in them stays there while it
+    /// waits. Those that evict are not among them: another publisher may make them let go.
+    pub(crate) fn lanes_that_only_run_here(
+        &self,
+        runtime: &Runtime,
+    ) -> Vec<Arc<dyn Subscriber<T>>> {
+        let mut lanes = self.state.lock().subscribers.to_vec();
+        lanes.retain(|lane| {
+            !lane.when_full().evicts()
+                && lane
+                    .owner()
+                    .is_some_and(|bell| runtime.only_here(bell.driver()))
+        });
+        lanes
     }
 }
 
@@ -184,7 +205,7 @@ pub(crate) trait AnyTopic: Send + Sync {
     );
     fn subscriber_count(&self) -> usize;
     fn publisher_count(&self) -> usize;
-    /// Closes its own subscriptions: the node ends.
+    /// Closes its publishers and its own subscriptions: the node has ended.
     fn close_all(&self);
     fn snapshot(&self) -> TopicSnapshot;
 }
@@ -263,7 +284,23 @@ impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
     }
 
     fn close_all(&self) {
-        for subscriber in self.own() {
+        let (own, publishers, waiters, _history) = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            let publishers = std::mem::take(&mut state.publishers);
+            for publisher in &publishers {
+                publisher.set_closed();
+            }
+            (
+                state.own.clone(),
+                publishers,
+                std::mem::take(&mut state.waiters),
+                std::mem::take(&mut state.history),
+            )
+        };
+        waiters.into_iter().for_each(Waker::wake);
+        publishers.iter().for_each(|p| p.tell_closed());
+        for subscriber in own {
             subscriber.close(Closed::Unsubscribed);
         }
     }

@@ -4,6 +4,7 @@
 //! the same.
 
 mod address;
+mod blocking;
 mod call;
 mod cell;
 mod clock;

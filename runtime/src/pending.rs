@@ -246,7 +246,7 @@ impl<T: 'static, E: 'static> Pending<T, E> {
 }
 
 /// Before a handler blocks, what it has sent is delivered: whoever must answer may need it.
-fn deliver_outbox(runtime: &RuntimeCore, deadline: Option<Instant>) {
+pub(crate) fn deliver_outbox(runtime: &RuntimeCore, deadline: Option<Instant>) {
     let Some((id, mut outbox)) = current::with_handling(|h| {
         h.filter(|h| !h.outbox.is_empty())
             .map(|h| (h.id, std::mem::take(&mut h.outbox)))

@@ -433,9 +433,10 @@ impl RuntimeCore {
         }
         *self.idle.lock() = None;
         self.time_keeper.end();
+        // Before the extensions are taken: one that is made later sees that the node has ended.
+        self.over.complete();
         // What layers above keep per node may refer to the node. Dropped after the lock is released.
         let _extensions = std::mem::take(&mut *self.extensions.lock());
-        self.over.complete();
         report(left)
     }
 
@@ -598,6 +599,11 @@ impl Runtime {
     /// True once the node has been told to end.
     pub fn is_ending(&self) -> bool {
         self.core.is_ending()
+    }
+
+    /// True once the end is over: nothing of the node runs any more, but what would not end within its limit.
+    pub fn has_ended(&self) -> bool {
+        self.core.over.is_complete()
     }
 
     /// Spawns a processor on a thread of its own, where it may block as it likes.

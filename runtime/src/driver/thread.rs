@@ -14,6 +14,7 @@ use crate::sync::{Mutex, Relaxed};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 /// A thread that serves several processors, one handler at a time.
@@ -181,30 +182,31 @@ impl Driver {
             return Err(closed());
         }
         let limit = deadline(world, self.core.runtime().options.call_limit);
-        loop {
+        let look = |waker: &Waker| {
+            // The driver's end wakes this thread, too.
+            let has_ended = self.core.ended.poll(waker);
             match result.lock().take() {
-                Some(Ok(outcome)) => return outcome,
+                Some(Ok(outcome)) => Some(outcome),
                 Some(Err(payload)) => {
                     let message = crate::cell::panic_message(&*payload);
                     let text = format!("building on driver {:?} panicked: {message}", self.name());
-                    return Err(Error::new(ErrorKind::Fault, text));
+                    Some(Err(Error::new(ErrorKind::Fault, text)))
                 }
-                None => {}
+                None => has_ended.then(|| Err(closed())),
             }
-            if self.core.has_ended() {
-                return Err(closed());
-            }
-            if limit.is_some_and(|at| world.now() >= at) {
-                if work.lock().take().is_some() {
-                    let text = format!("driver {:?} is busy", self.name());
-                    return Err(Error::new(ErrorKind::Timeout, text));
-                }
-                // It runs already: then it also ends.
-                world.park(Some(world.now() + Duration::from_millis(10)));
-            } else {
-                world.park(limit);
-            }
+        };
+        let runtime = self.core.runtime();
+        if let Some(outcome) = runtime.block_until(limit, look) {
+            return outcome;
         }
+        if work.lock().take().is_some() {
+            let text = format!("driver {:?} is busy", self.name());
+            return Err(Error::new(ErrorKind::Timeout, text));
+        }
+        // It runs already: then it also ends.
+        runtime
+            .block_until(None, look)
+            .unwrap_or_else(|| Err(closed()))
     }
 
     /// Ends its members in order (each handles what is queued), then the thread, waiting at most `limit`. What is left
@@ -214,6 +216,12 @@ impl Driver {
     pub fn shutdown(&self, limit: Duration) -> ShutdownReport {
         let world = self.core.world();
         let before = world.now();
+        let until = before.checked_add(limit);
+        // What a handler has sent to a member before comes before the end. Half of the time for that: a target that never
+        // has room must not take the other half from the members.
+        self.core
+            .runtime()
+            .deliver_what_was_sent(before.checked_add(limit / 2));
         self.core.signal_all(Signals::DRAIN);
         self.core.end_when_empty();
         let mut report = ShutdownReport::default();
@@ -221,7 +229,10 @@ impl Driver {
             report.only_begun = true;
             return report;
         }
-        if !self.core.wait_ended(before.checked_add(limit)) {
+        // A handler's outbox may have grown since: a member in a circle with this one is let run.
+        let look = |waker: &Waker| self.core.ended.poll(waker).then_some(());
+        let ended = self.core.runtime().block_until(until, look);
+        if ended.is_none() || !self.core.wait_ended(until) {
             for cell in self.core.members() {
                 report.left.push(Left::of(&*cell));
                 cell.signal(Signals::KILL);

@@ -1,0 +1,66 @@
+//! Blocking a thread for something that is no [`Pending`](crate::Pending): a flush, a driver's end, a partner that is to
+//! come.
+//!
+//! Inside a handler the order matters: what the handler has sent is delivered first, because whoever ends the wait may
+//! need it. While that itself waits for room, the edge shows in `waits_for`.
+
+use crate::current;
+use crate::id::DriverId;
+use crate::pending::deliver_outbox;
+use crate::runtime::{Runtime, RuntimeCore};
+use std::task::Waker;
+use std::time::Instant;
+
+impl RuntimeCore {
+    /// Waits on this thread until `look` returns something; `None` if the deadline passed first. `look` has `waker` woken
+    /// when it is worth looking again, and is asked at least once, whatever the deadline.
+    pub(crate) fn block_until<T>(
+        &self,
+        deadline: Option<Instant>,
+        mut look: impl FnMut(&Waker) -> Option<T>,
+    ) -> Option<T> {
+        let waker = self.world.waker();
+        loop {
+            if let Some(found) = look(&waker) {
+                return Some(found);
+            }
+            if current::is_unsettled() {
+                deliver_outbox(self, deadline);
+                if let Some(found) = look(&waker) {
+                    return Some(found);
+                }
+            }
+            if deadline.is_some_and(|d| self.world.now() >= d) {
+                return None;
+            }
+            self.world.park(deadline);
+        }
+    }
+
+    /// Delivers what the handler that this thread is in has sent, as far as it finds room before the deadline.
+    pub(crate) fn deliver_what_was_sent(&self, deadline: Option<Instant>) {
+        if current::is_unsettled() {
+            deliver_outbox(self, deadline);
+        }
+    }
+}
+
+impl Runtime {
+    /// Blocks the calling thread until `look` returns something; `None` if `deadline` passed first. `look` is asked at
+    /// least once, and again whenever the waker that it is given was woken, perhaps more often. For layers whose
+    /// operations block.
+    ///
+    /// Inside a handler, what the handler has sent is delivered before the thread sleeps.
+    pub fn block_until<T>(
+        &self,
+        deadline: Option<Instant>,
+        look: impl FnMut(&Waker) -> Option<T>,
+    ) -> Option<T> {
+        self.core().block_until(deadline, look)
+    }
+
+    /// True if that driver is one of the calling thread's scripts: it runs what it runs only while the thread spins it.
+    pub fn is_script_here(&self, driver: DriverId) -> bool {
+        current::scripts().contains(&driver)
+    }
+}
