@@ -13,6 +13,34 @@ const UNSAFE: [&str; 6] = [
     "runtime/src/driver/manual.rs",
 ];
 
+/// Files that may ask the system for time, threads, sleep or chance: the world, its simulated half, which arranges real
+/// threads, and the measuring of handlers, which decides nothing.
+const SYSTEM: [&str; 4] = [
+    "runtime/src/world.rs",
+    "runtime/src/driver/simulated.rs",
+    "runtime/src/clock.rs",
+    // The door through which the model checker's threads come in the place of real ones. It asks for nothing itself.
+    "runtime/src/sync.rs",
+];
+
+/// How the system is asked.
+const ASKS: [&str; 13] = [
+    "Instant::now",
+    "SystemTime",
+    ".elapsed()",
+    "thread::current",
+    "thread::park",
+    "thread::sleep",
+    "thread::spawn",
+    "thread::yield_now",
+    "thread::Builder",
+    "thread::scope",
+    "available_parallelism",
+    // Their order is drawn from the system's chance.
+    "HashMap",
+    "HashSet",
+];
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -105,6 +133,27 @@ fn manifests_depend_downwards_only() {
 fn topics_forbid_unsafe_code() {
     let text = fs::read_to_string(root().join("pubsub/src/lib.rs")).unwrap();
     assert!(text.lines().any(|l| l.trim() == "#![forbid(unsafe_code)]"));
+}
+
+#[test]
+fn only_the_world_asks_the_system_for_time_threads_sleep_or_chance() {
+    let mut elsewhere = Vec::new();
+    for file in files("runtime/src") {
+        let name = file.strip_prefix(root()).unwrap().display().to_string();
+        if SYSTEM.contains(&name.as_str()) || name.ends_with("tests.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        // Tests stand at the end of their file.
+        let is_test = |line: &&str| line.starts_with("mod ") && line.ends_with("tests {");
+        for (i, line) in text.lines().take_while(|l| !is_test(l)).enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if ASKS.iter().any(|asks| code.contains(asks)) {
+                elsewhere.push(format!("{name}:{}", i + 1));
+            }
+        }
+    }
+    assert_eq!(elsewhere, Vec::<String>::new());
 }
 
 #[test]

@@ -116,6 +116,16 @@ fn a_bad_name_or_capacity_is_refused_and_the_error_says_why() {
         .spawn_thread_with("a", MailboxOptions::bounded(0), nothing())
         .unwrap_err();
     assert!(matches!(error, SpawnError::Capacity(_, 0)), "{error}");
+    // `Disconnect` silently became `Fail`, and `Latest` a capacity of 1.
+    for policy in [WhenFull::Latest, WhenFull::Disconnect] {
+        let options = MailboxOptions::bounded(8).when_full(policy);
+        let error = node.spawn_thread_with("a", options, nothing()).unwrap_err();
+        assert!(matches!(error, SpawnError::Policy(_, p) if p == policy));
+        let text =
+            format!("cannot spawn \"a\": `{policy:?}` is for subscriptions, not for mailboxes");
+        assert_eq!(error.to_string(), text);
+        assert_eq!(Error::from(error).kind(), ErrorKind::InvalidSetting);
+    }
     assert!(Options::default().capacity(0).is_err());
     node.spawn_thread("a", nothing()).unwrap();
 }

@@ -8,6 +8,7 @@ use crate::dead_letters::DropCause;
 use crate::ended::Ended;
 use crate::error::{CallError, ReserveError, SendError, TrySendError};
 use crate::exit::{Down, Exit};
+use crate::handled_by::{HandledBy, Sealed};
 use crate::id::ProcessorId;
 use crate::mailbox::{Control, Lane, Signals};
 use crate::name::Name;
@@ -116,12 +117,26 @@ impl<P: Processor> Address<P> {
     ///
     /// On the thread of a script whose own callbacks would have to make room, it is refused with
     /// [`Deadlock`](SendError::Deadlock).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_runtime::{Runtime, SendError, closure};
+    /// let node = Runtime::simulated(1);
+    /// let printer = node.spawn_thread("printer", closure(|page: String, _cx| println!("{page}")))?;
+    /// printer.send("page 1".to_owned())?; // queued; it is handled on the printer's thread
+    ///
+    /// printer.drain(); // handles what is queued, then ends
+    /// printer.ended().wait()?;
+    /// match printer.send("page 2".to_owned()) {
+    ///     Err(SendError::Closed(page)) => assert_eq!(page, "page 2"), // not lost
+    ///     other => unreachable!("{other:?}"),
+    /// }
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
     #[inline]
-    pub fn send<M: Send + 'static>(&self, message: M) -> Result<(), SendError<M>>
-    where
-        P: Handle<M>,
-    {
-        self.send_within(message, None)
+    pub fn send<M: HandledBy<P>>(&self, message: M) -> Result<(), SendError<M>> {
+        message.send_to(self, None, Sealed)
     }
 
     /// As [`send`](Self::send), waiting at most `limit`.
@@ -133,15 +148,32 @@ impl<P: Processor> Address<P> {
     /// # Deadlocks
     ///
     /// As [`send`](Self::send).
-    pub fn send_timeout<M: Send + 'static>(
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_runtime::{MailboxOptions, Runtime, SendError, closure};
+    /// # use std::time::Duration;
+    /// let node = Runtime::simulated(1);
+    /// let one = MailboxOptions::bounded(1);
+    /// let slow = node.spawn_thread_with("slow", one, closure(|_: u8, _cx| ()))?;
+    /// let permit = slow.reserve().wait()?; // takes the only place
+    ///
+    /// let before = node.now();
+    /// let refused = slow.send_timeout(7, Duration::from_secs(2)).unwrap_err();
+    /// assert!(matches!(refused, SendError::Timeout(7)));
+    /// assert_eq!(node.now() - before, Duration::from_secs(2)); // virtual: takes no time
+    ///
+    /// drop(permit);
+    /// slow.send_timeout(refused.into_inner(), Duration::from_secs(2))?;
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
+    pub fn send_timeout<M: HandledBy<P>>(
         &self,
         message: M,
         limit: Duration,
-    ) -> Result<(), SendError<M>>
-    where
-        P: Handle<M>,
-    {
-        self.send_within(message, Some(limit))
+    ) -> Result<(), SendError<M>> {
+        message.send_to(self, Some(limit), Sealed)
     }
 
     /// Sends `message` if there is room now. Never waits, and never overtakes those who do.
@@ -149,7 +181,26 @@ impl<P: Processor> Address<P> {
     /// # Errors
     ///
     /// Each gives `message` back; see [`TrySendError`].
-    pub fn try_send<M: Send + 'static>(&self, message: M) -> Result<(), TrySendError<M>>
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_runtime::{MailboxOptions, Runtime, TrySendError, closure};
+    /// let node = Runtime::simulated(1);
+    /// let two = MailboxOptions::bounded(2);
+    /// let sink = node.spawn_thread_with("sink", two, closure(|_: u8, _cx| ()))?;
+    /// sink.try_send(1)?;
+    /// sink.try_send(2)?;
+    /// assert!(matches!(sink.try_send(3), Err(TrySendError::Full(3))));
+    /// node.settle(); // both are handled
+    /// sink.try_send(3)?;
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
+    pub fn try_send<M: HandledBy<P>>(&self, message: M) -> Result<(), TrySendError<M>> {
+        message.try_send_to(self, Sealed)
+    }
+
+    pub(crate) fn try_send_now<M: Send + 'static>(&self, message: M) -> Result<(), TrySendError<M>>
     where
         P: Handle<M>,
     {
@@ -170,6 +221,11 @@ impl<P: Processor> Address<P> {
     ///
     /// [`ReserveError`], from waiting for it.
     ///
+    /// # Cancel safety
+    ///
+    /// Dropping the [`Pending`] leaves the line, and gives back a place that was granted meanwhile. Whoever waits again
+    /// stands at the end of the line.
+    ///
     /// # Examples
     ///
     /// ```
@@ -183,7 +239,11 @@ impl<P: Processor> Address<P> {
     /// # Ok::<(), mproc_runtime::Error>(())
     /// ```
     pub fn reserve(&self) -> Pending<Permit<P>, ReserveError> {
-        Pending::new(Arc::new(Reservation::new(self.clone())))
+        Pending::new(self.reserve_operation())
+    }
+
+    pub(crate) fn reserve_operation(&self) -> Arc<Reservation<P>> {
+        Arc::new(Reservation::new(self.clone()))
     }
 
     /// Sends `message` and gives a [`Pending`] for the reply. Nothing is sent before that is waited for.
@@ -191,11 +251,37 @@ impl<P: Processor> Address<P> {
     /// # Errors
     ///
     /// [`CallError`], from waiting for the reply; within 5 seconds unless told otherwise.
-    pub fn call<M: Send + 'static>(&self, message: M) -> Pending<P::Reply>
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the [`Pending`] takes a message back that is still queued: it is dropped, and counted as `Cancelled`. A
+    /// handler that has begun goes on, and its reply is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_runtime::{Runtime, closure};
+    /// let node = Runtime::simulated(1);
+    /// let square = closure(|n: u64, _cx| Ok::<_, std::fmt::Error>(n * n));
+    /// let square = node.spawn_thread("square", square)?;
+    /// assert_eq!(square.call(12).wait()?, 144);
+    ///
+    /// // Several at once: `begin` puts a call on its way, and waiting comes later.
+    /// let mut calls: Vec<_> = (1..=3).map(|n| square.call(n)).collect();
+    /// calls.iter_mut().for_each(|call| call.begin());
+    /// let squares: Result<Vec<_>, _> = calls.into_iter().map(|call| call.wait()).collect();
+    /// assert_eq!(squares?, [1, 4, 9]);
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
+    pub fn call<M: HandledBy<P>>(&self, message: M) -> Pending<M::Reply> {
+        message.call_to(self, Sealed)
+    }
+
+    pub(crate) fn call_operation<M: Send + 'static>(&self, message: M) -> Arc<Call<P, M>>
     where
         P: Handle<M>,
     {
-        Pending::new(Arc::new(Call::new(self.clone(), message)))
+        Arc::new(Call::new(self.clone(), message))
     }
 
     /// Asks the processor to end after its current message. What is queued is dropped and counted.
@@ -219,6 +305,15 @@ impl<P: Processor> Address<P> {
     }
 
     /// Waits for the processor's end. Gives its [`Down`] at once if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// From waiting for it: [`CallError::Timeout`] when the limit passes (the node's limit for calls, 5 seconds by default);
+    /// [`CallError::Deadlock`] inside a handler, if only the thread that would wait can bring the end about.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the [`Pending`] ends the watch and changes nothing else. A later one gets the same [`Down`].
     pub fn ended(&self) -> Pending<Down, CallError> {
         Pending::new(Arc::new(Ended::new(self.clone())))
     }

@@ -14,13 +14,13 @@ use crate::parcel::Envelope;
 use crate::pending::Pending;
 use crate::processor::{Handle, Processor};
 use crate::runtime::Runtime;
+use crate::sync::{AcqRel, AtomicBool, Release};
 use crate::timer::Deadline;
-use crate::timers::{TimerId, Timers};
+use crate::timers::{TimerId, Timers, When};
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -157,7 +157,7 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
         period: Duration,
         call: impl FnMut(&mut P, Tick, &mut Cx<'_, P>) + 'static,
     ) -> TimerId {
-        Timers::add(self.cell, self.local, period, Some(period), Box::new(call))
+        Timers::add(self.cell, self.local, When::Every(period), Box::new(call))
     }
 
     /// Sends the processor itself `message` once, `delay` from now.
@@ -180,7 +180,7 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
                 call(me, cx);
             }
         };
-        Timers::add(self.cell, self.local, delay, None, Box::new(once))
+        Timers::add(self.cell, self.local, When::After(delay), Box::new(once))
     }
 
     /// Ends a timer. It is never seen again, also if its message was already on its way. False if it had ended before.
@@ -204,8 +204,62 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
         self.local.timers.time_left(timer, now)
     }
 
-    /// Sends the processor itself what `make` returns whenever no message and no sample came for `limit`. Timers,
-    /// continuations and notices do not count as messages.
+    /// Sends the processor itself what `make` returns when no message and no sample came for `limit`: once, and again
+    /// after the next message, when that has been followed by silence. Timers, continuations and notices are not
+    /// messages.
+    ///
+    /// The silence begins now, and again at the end of each turn in which the processor handled messages (up to 64 of
+    /// them). So the time-out comes `limit` after the last handler returned or later, never sooner; it is later by what
+    /// the processor did in the same turn after that message, and by how busy its driver is. It does not come while a
+    /// message waits in the mailbox. A processor that is told no more messages is not woken again.
+    ///
+    /// [`reset`](Self::reset) begins the silence now, also after it has been told; [`set_period`](Self::set_period)
+    /// changes the limit; [`time_until`](Self::time_until) is how soon it can come. It costs one reading of the clock per
+    /// turn, not per message.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_runtime::{Cx, Handle, Outcome, Processor, Runtime};
+    /// # use std::time::Duration;
+    /// struct Door { open: bool }
+    /// struct Enter;
+    /// struct Silence;
+    /// struct IsOpen;
+    /// impl Processor for Door {
+    ///     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+    ///         cx.receive_timeout(Duration::from_secs(10), || Silence);
+    ///         Ok(())
+    ///     }
+    /// }
+    /// impl Handle<Enter> for Door {
+    ///     type Reply = ();
+    ///     fn handle(&mut self, _: Enter, _: &mut Cx<'_, Self>) -> Outcome<()> {
+    ///         self.open = true;
+    ///         Ok(())
+    ///     }
+    /// }
+    /// impl Handle<Silence> for Door {
+    ///     type Reply = ();
+    ///     fn handle(&mut self, _: Silence, _: &mut Cx<'_, Self>) -> Outcome<()> {
+    ///         self.open = false;
+    ///         Ok(())
+    ///     }
+    /// }
+    /// impl Handle<IsOpen> for Door {
+    ///     type Reply = bool;
+    ///     fn handle(&mut self, _: IsOpen, _: &mut Cx<'_, Self, bool>) -> Outcome<bool> { Ok(self.open) }
+    /// }
+    ///
+    /// let node = Runtime::simulated(1);
+    /// let door = node.spawn_thread("door", Door { open: false })?;
+    /// door.send(Enter)?;
+    /// node.advance(Duration::from_secs(9));
+    /// assert!(door.call(IsOpen).wait()?); // a message, too: the silence begins again
+    /// node.advance(Duration::from_secs(10));
+    /// assert!(!door.call(IsOpen).wait()?);
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
     pub fn receive_timeout<M: 'static>(
         &mut self,
         limit: Duration,
@@ -214,23 +268,8 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
     where
         P: Handle<M>,
     {
-        // Looks four times per limit whether anything came, so that no message pays for the watching. It fires when
-        // nothing came for at least `limit`, and at most a quarter later.
-        const LOOKS: u32 = 4;
-        let mut seen = self.local.messages;
-        let mut quiet = 0;
-        self.every_with(limit / LOOKS, move |me, tick, cx| {
-            if cx.local.messages != seen {
-                seen = cx.local.messages;
-                quiet = 0;
-                return;
-            }
-            quiet += 1 + tick.skipped;
-            if quiet >= u64::from(LOOKS) {
-                quiet = 0;
-                cx.handle_now(me, make());
-            }
-        })
+        let tell = move |me: &mut P, _: Tick, cx: &mut Cx<'_, P>| cx.handle_now(me, make());
+        Timers::add_silence(self.cell, self.local, limit, Box::new(tell))
     }
 
     /// Sends the processor itself one [`Down`] when the other ends, or at once if it has ended.
@@ -285,7 +324,7 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
     where
         P: Handle<M>,
     {
-        self.local.last_type = std::any::type_name::<M>;
+        self.cell.set_last_type(std::any::type_name::<M>);
         let outcome = {
             let mut cx = Cx::new(self.cell, self.local, Promise::none());
             processor.handle(message, &mut cx)
@@ -380,7 +419,7 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
         let mut next = Some(next);
         let mut pending = Some(pending);
         let step = move |me: &mut P, cx: &mut Cx<'_, P>| -> bool {
-            resume.queued.store(false, Ordering::Release);
+            resume.queued.store(false, Release);
             if result.is_none()
                 && let Some(pending) = &mut pending
             {
@@ -668,7 +707,7 @@ impl<P: Processor> Wake for ResumeWaker<P> {
 
     fn wake_by_ref(self: &Arc<Self>) {
         // AcqRel: partner of the store in the continuation's step, which looks at the operation after clearing it.
-        if !self.queued.swap(true, Ordering::AcqRel) {
+        if !self.queued.swap(true, AcqRel) {
             let _ended = self.cell.control(Control::Resume(self.key));
         }
     }

@@ -4,7 +4,9 @@ use crate::id::ProcessorId;
 use crate::name::Name;
 use crate::sync::Mutex;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use serde::{Deserialize, Serialize};
+use serde::de::{self, IntoDeserializer as _, MapAccess, Visitor};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,6 +15,7 @@ use std::time::Instant;
 
 /// Why a message was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DropCause {
     /// The queue was full and its policy drops the oldest.
@@ -48,10 +51,35 @@ impl DropCause {
         Self::SenderEnded,
         Self::Unsubscribed,
     ];
+
+    /// The cause in words: `no room`, `target ended`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Evicted => "evicted",
+            Self::NoRoom => "no room",
+            Self::Stopped => "stopped",
+            Self::Killed => "killed",
+            Self::Cancelled => "cancelled",
+            Self::Timeout => "timeout",
+            Self::TargetEnded => "target ended",
+            Self::SenderEnded => "sender ended",
+            Self::Unsubscribed => "unsubscribed",
+        }
+    }
+}
+
+/// As [`DropCause::as_str`].
+impl fmt::Display for DropCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// How many were dropped, by cause.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Serialized as a map from the causes that occurred to how often: `{"evicted": 3, "target_ended": 1}`. A cause that the
+/// reader does not know, of a later version, is left out of what it reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drops([u64; DropCause::ALL.len()]);
 
 impl Drops {
@@ -67,13 +95,13 @@ impl Drops {
 
     /// How many were dropped in all.
     pub fn total(&self) -> u64 {
-        self.0.iter().sum()
+        self.0.iter().fold(0, |sum, n| sum.saturating_add(*n))
     }
 
     /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
-            *mine += theirs;
+            *mine = mine.saturating_add(theirs);
         }
     }
 
@@ -86,12 +114,49 @@ impl Drops {
     }
 }
 
-/// `evicted 3, stopped 1`, or `none`.
+impl Serialize for Drops {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // The length goes first in formats that write it.
+        let mut map = serializer.serialize_map(Some(self.iter().count()))?;
+        for (cause, n) in self.iter() {
+            map.serialize_entry(&cause, &n)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Drops {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ReadDrops)
+    }
+}
+
+struct ReadDrops;
+
+impl<'de> Visitor<'de> for ReadDrops {
+    type Value = Drops;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map from causes to counts")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Drops, A::Error> {
+        let mut drops = Drops::default();
+        while let Some((cause, n)) = map.next_entry::<String, u64>()? {
+            let cause: de::value::StringDeserializer<A::Error> = cause.into_deserializer();
+            if let Ok(cause) = DropCause::deserialize(cause) {
+                drops.0[cause as usize] = n;
+            }
+        }
+        Ok(drops)
+    }
+}
+
+/// `evicted 3, no room 1`, or `none`.
 impl fmt::Display for Drops {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut first = true;
         for (cause, n) in self.iter() {
-            let cause = format!("{cause:?}").to_lowercase();
             write!(f, "{}{cause} {n}", if first { "" } else { ", " })?;
             first = false;
         }

@@ -2,6 +2,7 @@
 
 use crate::exit::Exit;
 use crate::name::{Name, NameError};
+use crate::queue::WhenFull;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -255,6 +256,8 @@ pub enum SpawnError {
     Closed(Name),
     /// The mailbox was asked for with this impossible capacity.
     Capacity(Name, usize),
+    /// The mailbox was asked for with this policy, which only subscriptions have.
+    Policy(Name, WhenFull),
     /// The system gave no thread.
     Thread(Name, std::io::Error),
 }
@@ -268,6 +271,10 @@ impl fmt::Display for SpawnError {
             Self::Capacity(name, n) => write!(
                 f,
                 "cannot spawn {name:?}: a mailbox needs a capacity of at least 1, not {n}"
+            ),
+            Self::Policy(name, when_full) => write!(
+                f,
+                "cannot spawn {name:?}: `{when_full:?}` is for subscriptions, not for mailboxes"
             ),
             Self::Thread(name, _) => write!(f, "cannot spawn {name:?}: no thread to be had"),
         }
@@ -428,7 +435,7 @@ impl From<SpawnError> for Error {
             SpawnError::Name(_) => ErrorKind::InvalidName,
             SpawnError::NameTaken(_) => ErrorKind::NameTaken,
             SpawnError::Closed(_) => ErrorKind::Closed,
-            SpawnError::Capacity(..) => ErrorKind::InvalidSetting,
+            SpawnError::Capacity(..) | SpawnError::Policy(..) => ErrorKind::InvalidSetting,
             SpawnError::Thread(..) => ErrorKind::Io,
         };
         let text = error.to_string();

@@ -16,6 +16,7 @@ mod ended;
 mod error;
 mod exit;
 mod forward;
+mod handled_by;
 pub mod hook;
 mod id;
 mod lane;
@@ -48,6 +49,7 @@ pub use error::{
     CallError, Error, ErrorKind, Fault, Outcome, ReserveError, SendError, SpawnError, TrySendError,
 };
 pub use exit::{Down, Exit};
+pub use handled_by::HandledBy;
 pub use id::{DriverId, ProcessorId};
 pub use lane::{LaneBell, LaneSource};
 pub use mailbox::{Lane, LaneId, MailboxOptions};
@@ -59,7 +61,7 @@ pub use processor::{
     AfterPanic, Closure, Handle, IntoOutcome, LocalClosure, Processor, closure, local_closure,
 };
 pub use queue::WhenFull;
-pub use recipient::Recipient;
+pub use recipient::{Recipient, RecipientPermit};
 pub use runtime::{DEFAULT_CAPACITY, DEFAULT_LIMIT, Idle, Options, Runtime, RuntimeCore};
 pub use shutdown::{Left, ShutdownReport};
 pub use snapshot::{DriverSnapshot, ProcessorSnapshot, Snapshot, Totals};

@@ -50,7 +50,7 @@ pub struct MailboxOptions {
 }
 
 impl Default for MailboxOptions {
-    /// The node's default capacity (1024 unless `MPROC_CAPACITY` or the builder says otherwise); senders wait.
+    /// The node's default capacity (1024 unless `MPROC_CAPACITY` or the node's [`Options`](crate::Options) say otherwise); senders wait.
     fn default() -> Self {
         Self {
             capacity: None,
@@ -73,13 +73,12 @@ impl MailboxOptions {
         Self::bounded(crate::queue::UNBOUNDED)
     }
 
-    /// What a full lane does. `Latest` is `DropOldest` with one place; `Disconnect` is for subscriptions, and is
-    /// `Fail` here.
+    /// What a full lane does: `Wait`, `DropOldest`, `DropNewest` or `Fail`.
+    ///
+    /// `Latest` and `Disconnect` are for subscriptions. A processor is not spawned with them
+    /// ([`SpawnError::Policy`](crate::SpawnError::Policy)): in place of `Latest` say `bounded(1)` and `DropOldest`.
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
-        self.when_full = match when_full {
-            WhenFull::Disconnect => WhenFull::Fail,
-            other => other,
-        };
+        self.when_full = when_full;
         self
     }
 }

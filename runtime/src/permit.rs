@@ -1,9 +1,11 @@
 //! A place in a mailbox, reserved before there is a message for it.
 
-use crate::address::{Address, Told};
+use crate::address::Address;
 use crate::error::{ReserveError, TrySendError};
+use crate::handled_by::{HandledBy, Sealed};
+use crate::parcel::Parcel;
 use crate::pending::Operation;
-use crate::processor::{Handle, Processor};
+use crate::processor::Processor;
 use crate::queue::{Reserve, Ticket};
 use crate::runtime::RuntimeCore;
 use crate::sync::{Acquire, AtomicBool, Release};
@@ -24,16 +26,15 @@ impl<P: Processor> Permit<P> {
     /// # Errors
     ///
     /// [`Closed`](TrySendError::Closed), with the message, if the processor has ended.
-    pub fn send<M: Send + 'static>(mut self, message: M) -> Result<(), TrySendError<M>>
-    where
-        P: Handle<M>,
-    {
+    pub fn send<M: HandledBy<P>>(self, message: M) -> Result<(), TrySendError<M>> {
+        message.send_into(self, Sealed)
+    }
+
+    /// Puts a parcel into the place; it comes back if the processor has ended.
+    pub(crate) fn put<D: Parcel<P>>(mut self, parcel: D) -> Result<(), D> {
         match self.target.take() {
-            Some(target) => target
-                .cell
-                .push_reserved(target.lane, Told(message))
-                .map_err(|Told(m)| TrySendError::Closed(m)),
-            None => Err(TrySendError::Closed(message)),
+            Some(target) => target.cell.push_reserved(target.lane, parcel),
+            None => Err(parcel),
         }
     }
 }

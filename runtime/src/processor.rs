@@ -37,7 +37,8 @@ pub trait Processor: Sized + 'static {
 
     /// Called after a handler panicked with `message`. The panic has been counted and reported already.
     ///
-    /// The handler may have left the state half changed, so by default the processor ends with [`Exit::Panicked`].
+    /// The handler may have left the state half changed, so by default the processor ends with [`Exit::Panicked`], and its
+    /// callers and watchers are told.
     fn on_panic(&mut self, message: &str) -> AfterPanic {
         let _ = message;
         AfterPanic::End

@@ -484,7 +484,15 @@ impl<I: Items> Queue<I> {
         wake
     }
 
-    /// Uses a reserved place. The item comes back if the queue was closed meanwhile.
+    /// Uses a reserved place.
+    ///
+    /// # Errors
+    ///
+    /// Gives the item back if the queue was closed meanwhile. The place is gone with all others.
+    ///
+    /// # Panics
+    ///
+    /// As [`use_reserved`](Self::use_reserved).
     pub fn push_reserved(&mut self, item: I::Item) -> Result<(), I::Item> {
         if self.closed {
             return Err(item);
@@ -495,6 +503,10 @@ impl<I: Items> Queue<I> {
     }
 
     /// A reserved place of an open queue becomes one for which [`insert`](Self::insert) follows under the same lock.
+    ///
+    /// # Panics
+    ///
+    /// If no place was reserved: a bug of whoever owns the queue, looked for in builds with debug assertions.
     pub fn use_reserved(&mut self) {
         debug_assert!(self.reserved > 0, "no place was reserved");
         self.reserved -= 1;
@@ -530,6 +542,10 @@ impl<I: Items> Queue<I> {
     /// The consumer takes one item after the other out of `batch`. The first one's place is free from here on; after each
     /// of the others it calls [`Progress::step`] with how many are left. Queues that evict give one item at a time: what
     /// is in a batch could not be evicted any more.
+    ///
+    /// # Panics
+    ///
+    /// If `batch` is not empty: a bug of the consumer, looked for in builds with debug assertions.
     #[inline]
     #[must_use]
     pub fn take_batch(&mut self, batch: &mut I, progress: &Progress) -> Vec<Waker> {

@@ -21,7 +21,7 @@ use crate::name::Name;
 use crate::processor::Processor;
 use crate::shutdown::{Left, ShutdownReport};
 use crate::snapshot::{ProcessorSnapshot, Snapshot, Totals};
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, SeqCst};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Relaxed, SeqCst, fence};
 use crate::time_keeper::TimeKeeper;
 use crate::world::World;
 use std::any::{Any, TypeId};
@@ -171,9 +171,25 @@ pub struct RuntimeCore {
     ending: AtomicBool,
     /// Somebody is carrying out the end.
     led: AtomicBool,
-    /// Whoever carries out the end is told when a driver becomes idle.
-    idle: Mutex<Option<Waker>>,
+    /// How many wakers are in `idle`.
+    idle_watched: AtomicUsize,
+    /// Who is told when a driver becomes idle: whoever carries out the end, and whoever waits for the node to settle.
+    idle: Mutex<Vec<(u64, Waker)>>,
     over: Completion,
+}
+
+/// While it lives, a thread is told when a driver becomes idle.
+struct WatchesIdle<'a> {
+    core: &'a RuntimeCore,
+    number: u64,
+}
+
+impl Drop for WatchesIdle<'_> {
+    fn drop(&mut self) {
+        let mut idle = self.core.idle.lock();
+        idle.retain(|(number, _)| *number != self.number);
+        self.core.idle_watched.fetch_sub(1, Relaxed);
+    }
 }
 
 /// Who has a name.
@@ -208,7 +224,8 @@ impl RuntimeCore {
             extensions: Mutex::new(Vec::new()),
             ending: AtomicBool::new(false),
             led: AtomicBool::new(false),
-            idle: Mutex::new(None),
+            idle_watched: AtomicUsize::new(0),
+            idle: Mutex::new(Vec::new()),
             over: Completion::default(),
         })
     }
@@ -333,13 +350,47 @@ impl RuntimeCore {
     // ---- the end
 
     /// Called by drivers that are about to sleep.
+    ///
+    /// A handshake of two sides that each store before they load: the driver's cells have become quiet, then it looks for
+    /// watchers; whoever watches says so (`watch_idle`), then looks whether cells are quiet. Of the two fences one comes
+    /// first, so either the driver sees the watcher or the watcher sees the quiet cells.
     pub(crate) fn a_driver_is_idle(&self) {
-        if !self.is_ending() {
+        fence(SeqCst);
+        if self.idle_watched.load(Relaxed) == 0 {
             return;
         }
-        let waker = self.idle.lock().clone();
-        if let Some(waker) = waker {
-            waker.wake();
+        let wakers: Vec<_> = self.idle.lock().iter().map(|(_, w)| w.clone()).collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// A cheap look for drivers that look again and again, and so need not see it at once.
+    pub(crate) fn is_idle_watched(&self) -> bool {
+        self.idle_watched.load(Relaxed) > 0
+    }
+
+    /// From now on the calling thread is woken when a driver becomes idle.
+    fn watch_idle(&self) -> WatchesIdle<'_> {
+        let waker = self.world.waker();
+        let number = {
+            let mut idle = self.idle.lock();
+            let number = idle.last().map_or(0, |(last, _)| last + 1);
+            idle.push((number, waker));
+            number
+        };
+        self.idle_watched.fetch_add(1, Relaxed);
+        fence(SeqCst);
+        WatchesIdle { core: self, number }
+    }
+
+    /// See [`Runtime::settle`]. Nothing is served meanwhile.
+    fn wait_until_quiet(&self, limit: Duration) {
+        let deadline = self.world.now().checked_add(limit);
+        let _watches = self.watch_idle();
+        while !self.cells().iter().all(|cell| cell.is_quiet()) {
+            if deadline.is_some_and(|d| self.world.now() >= d) {
+                return;
+            }
+            self.world.park(deadline);
         }
     }
 
@@ -405,7 +456,7 @@ impl RuntimeCore {
         for cell in self.cells() {
             cell.signal(Signals::QUIET);
         }
-        *self.idle.lock() = Some(self.world.waker());
+        let watches = self.watch_idle();
         // Half of the time for what is queued and what it leads to. Whoever never becomes quiet (a handler that hangs, two
         // that talk for ever) must not take the other half from those who only need to be told to end.
         let half = before.checked_add(limit / 2);
@@ -431,7 +482,7 @@ impl RuntimeCore {
                 cell.signal(Signals::KILL);
             }
         }
-        *self.idle.lock() = None;
+        drop(watches);
         self.time_keeper.end();
         // Before the extensions are taken: one that is made later sees that the node has ended.
         self.over.complete();
@@ -623,7 +674,8 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// As [`spawn_thread`](Self::spawn_thread), and [`SpawnError::Capacity`] for a capacity of 0.
+    /// As [`spawn_thread`](Self::spawn_thread), and [`SpawnError::Capacity`] for a capacity of 0, [`SpawnError::Policy`] for a
+    /// policy of subscriptions.
     pub fn spawn_thread_with<P: Processor + Send>(
         &self,
         name: &str,
@@ -658,6 +710,25 @@ impl Runtime {
     ///
     /// [`ErrorKind::NotFound`] if no living processor has the name; [`ErrorKind::TypeConflict`], naming both types, if it
     /// is not a `P`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_runtime::{Cx, ErrorKind, Handle, Outcome, Processor, Runtime};
+    /// struct Camera;
+    /// struct Lamp;
+    /// impl Processor for Camera {}
+    /// impl Processor for Lamp {}
+    ///
+    /// let node = Runtime::simulated(1);
+    /// let camera = node.spawn_thread("camera", Camera)?;
+    /// assert_eq!(node.lookup::<Camera>("camera")?, camera);
+    /// let wrong = node.lookup::<Lamp>("camera").unwrap_err();
+    /// assert_eq!(wrong.kind(), ErrorKind::TypeConflict);
+    /// let nobody = node.lookup::<Lamp>("lamp").unwrap_err();
+    /// assert_eq!(nobody.kind(), ErrorKind::NotFound);
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
     pub fn lookup<P: Processor>(&self, name: &str) -> Result<Address<P>, Error> {
         let names = self.core.names.lock();
         let not_found = || {
@@ -726,7 +797,27 @@ impl Runtime {
     /// Ends the node in order, waiting at most `limit`: timers stop, what is queued is handled, processors end, threads
     /// are joined. What has not ended then is told to end as soon as its handler returns, and is named in the report.
     ///
-    /// Works from any thread. From inside a handler or callback it only begins the end, and says so.
+    /// # Deadlocks
+    ///
+    /// Works from any thread, and serves the scripts of the calling thread meanwhile. From inside a handler or callback it
+    /// does not wait, because the end waits for that very handler: it only begins the end, and says so
+    /// ([`ShutdownReport::only_begun`]).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_runtime::{Runtime, closure};
+    /// # use std::time::Duration;
+    /// let node = Runtime::simulated(1);
+    /// let sink = node.spawn_thread("sink", closure(|_: u8, _cx| ()))?;
+    /// for n in 0..100 {
+    ///     sink.send(n)?;
+    /// }
+    /// let report = node.shutdown(Duration::from_secs(1));
+    /// assert!(report.is_clean(), "{report}"); // says who was left, if anybody
+    /// assert_eq!(node.snapshot().totals.handled, 100);
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
     pub fn shutdown(&self, limit: Duration) -> ShutdownReport {
         self.core.shutdown(limit)
     }
@@ -753,14 +844,7 @@ impl Runtime {
     pub fn settle(&self) {
         match &self.core.world {
             World::Simulated(simulation) => simulation.settle(),
-            World::Real => {
-                let deadline = Instant::now() + DEFAULT_LIMIT;
-                while Instant::now() < deadline
-                    && !self.core.cells().iter().all(|cell| cell.is_quiet())
-                {
-                    std::thread::yield_now();
-                }
-            }
+            World::Real => self.core.wait_until_quiet(DEFAULT_LIMIT),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 /// How a shutdown went.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 #[must_use]
 pub struct ShutdownReport {
     /// Processors that had not ended at the limit. They end as soon as their handlers return.
@@ -27,6 +28,7 @@ impl ShutdownReport {
 
 /// A processor that had not ended at the limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Left {
     /// Its id.
     pub id: ProcessorId,
@@ -36,6 +38,9 @@ pub struct Left {
     pub queued: u64,
     /// For how long it has been in a handler, if it is in one.
     pub handling: Option<Duration>,
+    /// The type of the message that it handles or handled last, as in
+    /// [`ProcessorSnapshot`](crate::ProcessorSnapshot::last_message_type).
+    pub last_message_type: Option<String>,
 }
 
 impl Left {
@@ -46,6 +51,7 @@ impl Left {
             name: snapshot.name,
             queued: snapshot.queued,
             handling: snapshot.handling_ns.map(Duration::from_nanos),
+            last_message_type: snapshot.last_message_type,
         }
     }
 }
@@ -62,9 +68,12 @@ impl fmt::Display for ShutdownReport {
         write!(f, "not ended after {:?}:", self.took)?;
         for left in &self.left {
             write!(f, " {:?} ({} queued", left.name, left.queued)?;
-            match left.handling {
-                Some(time) => write!(f, ", in a handler for {time:?})")?,
-                None => f.write_str(")")?,
+            match (left.handling, &left.last_message_type) {
+                (Some(time), Some(message)) => {
+                    write!(f, ", in the handler of {message} for {time:?})")?;
+                }
+                (Some(time), None) => write!(f, ", in a handler for {time:?})")?,
+                (None, _) => f.write_str(")")?,
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Processors and drivers, and totals over all that ever lived.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// Living processors, by id.
     pub processors: Vec<ProcessorSnapshot>,
@@ -22,6 +23,7 @@ pub struct Snapshot {
 /// When it stands still, `received = handled + dropped + queued`, exactly. Messages given back to their senders are not
 /// received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ProcessorSnapshot {
     /// Its id.
     pub id: ProcessorId,
@@ -61,10 +63,14 @@ pub struct ProcessorSnapshot {
     pub longest_handler_ns: u64,
     /// For how long it has been in a handler, in nanoseconds; `None` if it is not in one.
     pub handling_ns: Option<u64>,
+    /// The type of the message that it handles or, if it handles none, handled last; `None` if it has handled none. For
+    /// what is no message, a word in its place: `timer`, `continuation`, `notice`.
+    pub last_message_type: Option<String>,
 }
 
 /// One driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DriverSnapshot {
     /// Its id.
     pub id: DriverId,
@@ -84,6 +90,7 @@ pub struct DriverSnapshot {
 
 /// Sums over processors, also those that have ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Totals {
     /// Processors that have ended.
     pub ended: u64,

@@ -57,7 +57,11 @@ pub(crate) fn make_room_in_outbox(runtime: &RuntimeCore, deadline: Option<Instan
 /// Puts something that found no room into the outbox of the handler that the thread is in. It is tried again until
 /// `limit` has passed.
 ///
-/// For layers that deliver in their own way. Gives it back if the thread is in no handler, or the outbox is at its cap.
+/// For layers that deliver in their own way.
+///
+/// # Errors
+///
+/// Gives it back, undelivered, if the thread is in no handler, or the outbox is at its cap ([`OUTBOX_CAPACITY`]).
 pub fn spill_undelivered(
     runtime: &crate::Runtime,
     key: OutboxKey,

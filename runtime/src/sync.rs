@@ -7,7 +7,7 @@
 mod real {
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::hint::spin_loop;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
     pub(crate) use std::thread;
     pub(crate) use std::thread_local;
 
@@ -56,7 +56,7 @@ mod real {
 
 pub(crate) use real::*;
 
-pub(crate) use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+pub(crate) use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 
 /// A count that is part of no protocol: the model checker need not see it (and must not, where what is counted depends on
 /// the clock).

@@ -1,12 +1,15 @@
 //! What a runtime takes from outside: time, threads, sleeping, and the choice of who goes next.
 //!
-//! Everything else asks the world and never `std`, so that a simulated node replaces all of it at once.
+//! Everything else asks the world and never `std`, so that a simulated node replaces all of it at once. Two files stand
+//! beside it: `driver/simulated.rs`, which is the other half of the world and arranges real threads, and `clock.rs`, which
+//! measures how long handlers take and decides nothing that a processor could see. (`tests/layering.rs` looks.)
 
 use crate::driver::simulated::Simulation;
 use crate::sync::thread;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 /// The real machine, or a simulation of it.
@@ -124,6 +127,11 @@ fn thread_waker() -> Waker {
 #[cfg(loom)]
 fn thread_waker() -> Waker {
     Waker::from(Arc::new(Unpark(thread::current())))
+}
+
+/// Which thread this is, to tell it from others.
+pub(crate) fn this_thread() -> ThreadId {
+    std::thread::current().id()
 }
 
 struct Unpark(thread::Thread);

@@ -39,8 +39,7 @@ pub(crate) struct Local<P: Processor> {
     pub(super) outbox: Outbox,
     pub(super) outbox_deadline: Option<Deadline>,
     pub(super) waker: Option<Waker>,
-    /// The type of the message that was handled last, for logs.
-    pub(crate) last_type: fn() -> &'static str,
+    /// How many messages and items of subscriptions were taken.
     pub(crate) messages: u64,
     pub(crate) timers: Timers<P>,
     pub(crate) lanes: Vec<LaneSlot<P>>,
@@ -77,7 +76,6 @@ impl<P: Processor> Local<P> {
             outbox: Outbox::default(),
             outbox_deadline: None,
             waker: None,
-            last_type: || "",
             messages: 0,
             timers: Timers::new(),
             lanes: Vec::new(),

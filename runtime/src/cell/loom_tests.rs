@@ -3,11 +3,15 @@
 //! A lost wake-up leaves a model's thread parked for ever, which the checker reports as a deadlock.
 
 use crate::mailbox::MailboxOptions;
+use crate::queue::Ticket;
+use crate::runtime::RuntimeCore;
 use crate::sync::{Mutex, thread};
 use crate::{
-    Address, CallError, Cx, DropCause, Handle, Manual, Options, Outcome, Processor, Runtime, Spun,
+    Address, CallError, Cx, DropCause, Handle, Manual, Operation, Options, Outcome, Pending,
+    Processor, ReplyToken, Runtime, Spun,
 };
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 struct Add(u32);
@@ -225,5 +229,145 @@ fn loom_a_stalled_processor_goes_on_when_its_target_has_room() {
         wait_for(&|| place.lock().1.is_some());
         assert_eq!(place.lock().1, Some(6));
         drop(ours);
+    });
+}
+
+/// Keeps the token of whoever asks.
+#[derive(Default)]
+struct Keeper(Option<ReplyToken<u32>>);
+
+impl Processor for Keeper {}
+
+impl Handle<Get> for Keeper {
+    type Reply = u32;
+    fn handle(&mut self, _: Get, cx: &mut Cx<'_, Self, u32>) -> Outcome<u32> {
+        cx.reply_later(|token| self.0 = Some(token))
+    }
+}
+
+/// Goes on with what it was told.
+#[derive(Default)]
+struct GoesOn(Option<u32>);
+
+impl Processor for GoesOn {}
+
+/// A call that another thread answers is gone on with, whatever the driver of the continuation does at that moment.
+#[test]
+fn loom_a_continuation_goes_on_when_another_thread_answers() {
+    loom::model(|| {
+        let node = node();
+        let manual = node.manual("m").unwrap();
+        let of = MailboxOptions::default();
+        let keeper = manual.spawn("keeper", of, Keeper::default()).unwrap();
+        let asker = manual.spawn("asker", of, GoesOn::default()).unwrap();
+        manual
+            .enter(&asker, |_, cx| {
+                // Without a limit: a deadline would let the driver look again by itself.
+                let call = keeper.call(Get).limit(Duration::MAX);
+                call.then(cx, |me, reply, _| {
+                    me.0 = Some(reply?);
+                    Ok(())
+                });
+            })
+            .unwrap();
+        spin_until(&manual, &keeper, |keeper| keeper.0.is_some());
+        let token = manual.enter(&keeper, |keeper, _| keeper.0.take()).unwrap();
+        let answers = thread::spawn(move || token.unwrap().send(7));
+        spin_until(&manual, &asker, |asker| asker.0.is_some());
+        assert_eq!(manual.enter(&asker, |asker, _| asker.0).unwrap(), Some(7));
+        answers.join().unwrap();
+        drop(manual);
+    });
+}
+
+/// An operation that wakes whoever waits for it before it is done, and again when it is.
+struct WakesTwice {
+    node: Runtime,
+    state: Mutex<(Option<u32>, Option<Waker>)>,
+}
+
+impl WakesTwice {
+    fn wake(&self, result: Option<u32>) {
+        let waker = {
+            let mut state = self.state.lock();
+            state.0 = result;
+            state.1.clone()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Operation<u32, CallError> for WakesTwice {
+    fn begin(self: Arc<Self>, _: &mut Ticket, _: &Waker) -> Poll<Result<(), CallError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn retreat(&self, _: &mut Ticket) {}
+
+    fn poll(&self, waker: &Waker) -> Poll<Result<u32, CallError>> {
+        let mut state = self.state.lock();
+        state.1 = Some(waker.clone());
+        match state.0 {
+            Some(result) => Poll::Ready(Ok(result)),
+            None => Poll::Pending,
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.state.lock().0.is_some()
+    }
+
+    fn abandon(&self, _: &mut Ticket) {}
+
+    fn refuse_to_block(&self) -> Option<CallError> {
+        None
+    }
+
+    fn timeout(&self) -> CallError {
+        CallError::Timeout
+    }
+
+    fn runtime(&self) -> Arc<RuntimeCore> {
+        self.node.shared()
+    }
+
+    fn limit(&self) -> Duration {
+        Duration::MAX
+    }
+}
+
+/// A continuation has one place in the control lane. A wake-up that comes while it looks in vain is not taken for the one
+/// that made it look.
+#[test]
+fn loom_a_continuation_that_looks_in_vain_misses_no_wake_up() {
+    loom::model(|| {
+        let node = node();
+        let manual = node.manual("m").unwrap();
+        let waits = manual
+            .spawn("waits", MailboxOptions::default(), GoesOn::default())
+            .unwrap();
+        let op = Arc::new(WakesTwice {
+            node,
+            state: Mutex::new((None, None)),
+        });
+        let pending = Pending::new(op.clone());
+        manual
+            .enter(&waits, |_, cx| {
+                pending.then(cx, |me: &mut GoesOn, result, _| {
+                    me.0 = Some(result?);
+                    Ok(())
+                });
+            })
+            .unwrap();
+        let (theirs, wakes) = (op.clone(), op);
+        let waker = thread::spawn(move || {
+            theirs.wake(None);
+            theirs.wake(Some(7));
+        });
+        spin_until(&manual, &waits, |waits| waits.0.is_some());
+        waker.join().unwrap();
+        // Its waker holds the cell.
+        wakes.state.lock().1 = None;
+        drop(manual);
     });
 }

@@ -42,10 +42,13 @@ use crate::id::ProcessorId;
 use crate::mailbox::{Control, LaneId, Lanes, Mailbox, Signals};
 use crate::name::Name;
 use crate::processor::Processor;
+use crate::queue::Items as _;
 use crate::snapshot::ProcessorSnapshot;
 use crate::sync::{Acquire, AtomicBool, AtomicU64, AtomicUsize, PlainCount, Relaxed, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+// The model checker need not see it: it is part of no protocol.
+use std::sync::atomic::AtomicPtr;
 
 /// A cell whose processor's type is forgotten: what stands on ready queues.
 pub(crate) type CellRef = Arc<dyn AnyCell>;
@@ -108,8 +111,6 @@ pub(crate) trait AnyCell: Send + Sync {
     fn snapshot_unless_filed(&self) -> Option<ProcessorSnapshot>;
     /// Ends it from the driver's thread when the driver itself ends.
     fn end_with_driver(self: Arc<Self>, exit: Exit);
-    /// What it is handling, and for how many nanoseconds, if it is.
-    fn handling(&self) -> Option<(&'static str, u64)>;
 }
 
 /// See the module's documentation.
@@ -137,8 +138,29 @@ struct Counters {
     longest: PlainCount,
     outbox: PlainCount,
     outbox_drops: PlainCount,
+    /// The type of the message that is or was handled last.
+    last_type: LastType,
     /// When the visit or message that is going on began, in cycles; 0 while nothing is going on.
     since: AtomicU64,
+}
+
+/// A function that names a type; null before the first message. Written for every message, hence one plain store, and
+/// read by whoever wants to know what a processor is at.
+#[derive(Debug, Default)]
+struct LastType(AtomicPtr<()>);
+
+impl LastType {
+    #[inline]
+    fn set(&self, name: fn() -> &'static str) {
+        self.0.store(name as *mut (), Relaxed);
+    }
+
+    fn get(&self) -> Option<&'static str> {
+        let name = self.0.load(Relaxed);
+        // SAFETY: what is not null was stored by `set`, and is a function of this type.
+        let call = || unsafe { std::mem::transmute::<*mut (), fn() -> &'static str>(name) }();
+        (!name.is_null()).then(call)
+    }
 }
 
 fn count(counter: &PlainCount, more: u64) {
@@ -270,6 +292,15 @@ impl<P: Processor> Cell<P> {
         }
     }
 
+    #[inline]
+    pub(crate) fn set_last_type(&self, name: fn() -> &'static str) {
+        self.counters.last_type.set(name);
+    }
+
+    pub(crate) fn last_type(&self) -> &'static str {
+        self.counters.last_type.get().unwrap_or_default()
+    }
+
     /// What is known of it, its counts from one moment.
     fn snapshot_of(&self, lanes: &Lanes<P>) -> ProcessorSnapshot {
         let c = &self.counters;
@@ -304,7 +335,8 @@ impl<P: Processor> Cell<P> {
             high_water: lanes.normal.high_water().max(rest) as u64,
             busy_ns: clock::nanos(c.busy.load(Relaxed)),
             longest_handler_ns: clock::nanos(c.longest.load(Relaxed)),
-            handling_ns: self.handling().map(|(_, ns)| ns),
+            handling_ns: self.handling_ns(),
+            last_message_type: c.last_type.get().map(str::to_owned),
         }
     }
 }
@@ -465,19 +497,21 @@ impl<P: Processor> AnyCell for Cell<P> {
             unsafe { self.with_body(|body| self.end(body, exit)) };
         });
     }
-
-    fn handling(&self) -> Option<(&'static str, u64)> {
-        let since = self.counters.since.load(Relaxed);
-        (since != 0).then(|| {
-            (
-                std::any::type_name::<P>(),
-                clock::nanos(clock::cycles().saturating_sub(since)),
-            )
-        })
-    }
 }
 
 impl<P: Processor> Cell<P> {
+    /// True if messages wait to be handled: in the mailbox, or taken out of it already.
+    pub(crate) fn has_messages(&self, local: &Local<P>) -> bool {
+        let lanes = self.mailbox.lanes.lock();
+        !local.batch.is_empty() || !lanes.normal.is_empty() || lanes.high_len() > 0
+    }
+
+    /// For how many nanoseconds it has been handling, if it is.
+    fn handling_ns(&self) -> Option<u64> {
+        let since = self.counters.since.load(Relaxed);
+        (since != 0).then(|| clock::nanos(clock::cycles().saturating_sub(since)))
+    }
+
     /// Runs the user's code where a panic must not get further: it is told, and the caller goes on.
     fn quietly(&self, during: &str, what: impl FnOnce()) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(what)) {

@@ -90,7 +90,7 @@ impl<P: Processor> Cell<P> {
         local: &mut Local<P>,
     ) {
         self.count_fault();
-        hook::fault(&self.name, (local.last_type)(), &fault);
+        hook::fault(&self.name, self.last_type(), &fault);
         processor.on_error(fault, &mut Cx::new(self, local, Promise::none()));
     }
 }

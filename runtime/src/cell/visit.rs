@@ -118,7 +118,7 @@ impl<P: Processor> Cell<P> {
     fn panicked(self: &Arc<Self>, body: &mut Body<P>, payload: &(dyn Any + Send)) {
         let message = panic_message(payload);
         count(&self.counters.panics, 1);
-        hook::panic(&self.name, (body.local.last_type)(), &message);
+        hook::panic(&self.name, self.last_type(), &message);
         crate::context::tell_unwound(&message);
         let after = match &mut body.processor {
             Some(processor) => catch_unwind(AssertUnwindSafe(|| processor.on_panic(&message)))
@@ -169,7 +169,7 @@ impl<P: Processor> Cell<P> {
                 *served += 1;
                 unread += 1;
                 if unread == CLOCK_EVERY {
-                    clock = self.read_clock(clock, unread, local);
+                    clock = self.read_clock(clock, unread);
                     unread = 0;
                 }
                 if current::is_unsettled() {
@@ -190,7 +190,10 @@ impl<P: Processor> Cell<P> {
             }
         };
         if unread > 0 {
-            clock = self.read_clock(clock, unread, &body.local);
+            clock = self.read_clock(clock, unread);
+        }
+        if body.local.timers.watch_for_silence() {
+            Timers::hear(self, &mut body.local);
         }
         current::set_clock(clock);
         // Release: partner in `is_quiet`.
@@ -411,13 +414,13 @@ impl<P: Processor> Cell<P> {
                     }
                 }
                 Control::Resume(key) => {
-                    local.last_type = || "continuation";
+                    self.set_last_type(|| "continuation");
                     if crate::context::resume(self, processor, local, key) {
                         return true;
                     }
                 }
                 Control::Deliver(envelope) => {
-                    local.last_type = || "notice";
+                    self.set_last_type(|| "notice");
                     envelope.deliver(processor, &mut Cx::new(self, local, Promise::none()));
                     return true;
                 }
@@ -465,7 +468,7 @@ impl<P: Processor> Cell<P> {
             let Some(mut lane) = local.take_lane(id) else {
                 continue;
             };
-            local.last_type = lane.item_type();
+            self.set_last_type(lane.item_type());
             // A callback that panics must not take its subscription along.
             let served = catch_unwind(AssertUnwindSafe(|| {
                 lane.serve(processor, &mut Cx::new(self, local, Promise::none()))
@@ -538,7 +541,7 @@ impl<P: Processor> Cell<P> {
     /// Counts before the handler runs, so that a message that panics is counted too.
     #[inline]
     fn count_message(&self, local: &mut Local<P>, message_type: fn() -> &'static str) {
-        local.last_type = message_type;
+        self.set_last_type(message_type);
         local.messages += 1;
         count(&self.counters.handled, 1);
     }
@@ -556,7 +559,7 @@ impl<P: Processor> Cell<P> {
     }
 
     /// Books the time since `before`, which `messages` messages took, and returns the time now.
-    fn read_clock(&self, before: u64, messages: u32, local: &Local<P>) -> u64 {
+    fn read_clock(&self, before: u64, messages: u32) -> u64 {
         let now = clock::cycles();
         let took = now.saturating_sub(before);
         count(&self.counters.busy, took);
@@ -566,7 +569,7 @@ impl<P: Processor> Cell<P> {
             self.counters.longest.store(each, Relaxed);
         }
         if took > clock::long_handler() && !self.driver.world().is_simulated() {
-            hook::long_handler(&self.name, (local.last_type)(), clock::nanos(took));
+            hook::long_handler(&self.name, self.last_type(), clock::nanos(took));
         }
         self.counters.since.store(now, Relaxed);
         now

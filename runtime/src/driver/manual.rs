@@ -122,7 +122,10 @@ impl Manual {
     /// [`ErrorKind::Refused`] inside a handler or callback.
     pub fn spin_once(&self, timeout: Duration) -> Result<Spun, Error> {
         let until = super::deadline(self.core.world(), timeout);
-        self.step(until, timeout.is_zero())
+        let spun = self.step(until, timeout.is_zero());
+        // It may be the last spin for long, and does not end in a sleep.
+        self.core.runtime().a_driver_is_idle();
+        spun
     }
 
     fn step(&self, until: Option<Instant>, no_wait: bool) -> Result<Spun, Error> {
@@ -157,6 +160,8 @@ impl Manual {
                 Turn::Idle => break,
             }
         }
+        // As in `spin_once`.
+        self.core.runtime().a_driver_is_idle();
         Ok(ran)
     }
 
@@ -188,6 +193,7 @@ impl Manual {
         let waker = self.core.world().waker();
         loop {
             if let Poll::Ready(result) = pending.poll_begun(&waker) {
+                self.core.runtime().a_driver_is_idle();
                 return Ok(Some(result));
             }
             if timeout.is_zero()

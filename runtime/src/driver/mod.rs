@@ -26,15 +26,17 @@ use crate::id::{DriverId, ProcessorId};
 use crate::mailbox::{MailboxOptions, Signals};
 use crate::name::Name;
 use crate::processor::Processor;
+use crate::queue::WhenFull;
 use crate::runtime::{Idle, RuntimeCore};
 use crate::snapshot::DriverSnapshot;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, PlainCount, Relaxed, thread as sync_thread};
 use crate::timer::{Deadline, Deadlines};
-use crate::world::World;
+use crate::world::{World, this_thread};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 /// Messages that one cell is served before the next has its turn.
@@ -91,7 +93,7 @@ pub(crate) struct DriverCore {
 }
 
 struct Seat {
-    thread: std::thread::ThreadId,
+    thread: ThreadId,
     waker: Waker,
 }
 
@@ -178,13 +180,13 @@ impl DriverCore {
     pub(crate) fn is_current_thread(&self) -> bool {
         self.seat
             .get()
-            .is_some_and(|seat| seat.thread == std::thread::current().id())
+            .is_some_and(|seat| seat.thread == this_thread())
     }
 
     /// The calling thread runs this driver from now on.
     fn sit(&self) {
         let seat = Seat {
-            thread: std::thread::current().id(),
+            thread: this_thread(),
             waker: self.world().waker(),
         };
         let taken = self.seat.set(seat).is_err();
@@ -374,7 +376,7 @@ impl DriverCore {
             Idle::Park => {}
             // Its loop looks again: into the inbox, at the clock, at the end.
             Idle::Spin if !self.world().is_simulated() => {
-                if self.runtime.is_ending() {
+                if self.runtime.is_idle_watched() {
                     self.runtime.a_driver_is_idle();
                 }
                 crate::sync::spin_loop();
@@ -525,6 +527,9 @@ pub(crate) fn spawn_cell<P: Processor>(
     let capacity = options.capacity.unwrap_or(runtime.options.capacity);
     if capacity == 0 {
         return Err(SpawnError::Capacity(name, 0));
+    }
+    if matches!(options.when_full, WhenFull::Latest | WhenFull::Disconnect) {
+        return Err(SpawnError::Policy(name, options.when_full));
     }
     if runtime.is_ending() {
         return Err(SpawnError::Closed(name));
