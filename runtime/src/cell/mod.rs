@@ -44,7 +44,9 @@ use crate::name::Name;
 use crate::processor::Processor;
 use crate::queue::Items as _;
 use crate::snapshot::ProcessorSnapshot;
-use crate::sync::{Acquire, AtomicBool, AtomicU64, AtomicUsize, PlainCount, Relaxed, UnsafeCell};
+use crate::sync::{
+    Acquire, AtomicBool, AtomicU64, AtomicUsize, OwnLine, PlainCount, Relaxed, UnsafeCell,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 // The model checker need not see it: it is part of no protocol.
@@ -123,7 +125,8 @@ pub(crate) struct Cell<P: Processor> {
     body: UnsafeCell<Body<P>>,
     /// Somebody is inside `body`. Only the thread that may touch it reads and writes this, hence relaxed.
     occupied: AtomicBool,
-    counters: Counters,
+    /// Written for each message: not on a line with what senders write.
+    counters: OwnLine<Counters>,
     /// The processor is `Send`: it may be dropped by any thread.
     movable: bool,
 }
@@ -200,7 +203,7 @@ impl<P: Processor> Cell<P> {
                 local: Local::new(),
             }),
             occupied: AtomicBool::new(false),
-            counters: Counters::default(),
+            counters: OwnLine::default(),
             movable,
         })
     }
