@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS="${LOOM_MAX_PREEMPTIONS:-3}" \
-  cargo test -p mproc-runtime --lib --release --target-dir target/loom loom_
+  cargo test -p mproc-runtime -p mproc-shm --lib --release --target-dir target/loom loom_

@@ -4,13 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files that may have `unsafe`, from the root.
-const UNSAFE: [&str; 6] = [
+const UNSAFE: [&str; 13] = [
     "runtime/src/parcel.rs",
     "runtime/src/parcels.rs",
     "runtime/src/cell/mod.rs",
     "runtime/src/cell/visit.rs",
     "runtime/src/clock.rs",
     "runtime/src/driver/manual.rs",
+    "shm/src/sys/map.rs",
+    "shm/src/lease.rs",
+    "shm/src/loan.rs",
+    "shm/src/endpoint.rs",
+    "shm/src/link/models.rs",
+    "shm/src/fork.rs",
+    "shm/src/process.rs",
 ];
 
 /// Files that may ask the system for time, threads, sleep or chance: the world, its simulated half, which arranges real
@@ -112,6 +119,12 @@ fn topics_name_only_the_runtime() {
 }
 
 #[test]
+fn shared_memory_names_no_other_crate_of_the_project() {
+    let others = ["mproc_runtime", "mproc_pubsub", "mproc"];
+    assert_eq!(who_names("shm/src", &others), Vec::<String>::new());
+}
+
+#[test]
 fn the_facade_names_the_crates_below() {
     assert!(!who_names("src", &["mproc_pubsub"]).is_empty());
 }
@@ -159,7 +172,7 @@ fn only_the_world_asks_the_system_for_time_threads_sleep_or_chance() {
 #[test]
 fn unsafe_is_in_few_files_only() {
     let mut elsewhere = Vec::new();
-    for folder in ["runtime/src", "pubsub/src", "src"] {
+    for folder in ["runtime/src", "pubsub/src", "shm/src", "src"] {
         for (at, line) in lines(folder) {
             let allowed = UNSAFE.iter().any(|f| at.starts_with(&format!("{f}:")));
             if !allowed && words(&line).any(|word| word == "unsafe") {

@@ -1,0 +1,436 @@
+//! One publisher's memory and links: loans are filled, published to every link, and come back.
+
+use crate::bell::Ringer;
+use crate::class::{class_bytes, class_for, stride};
+use crate::error::{SegmentError, SegmentErrorKind};
+use crate::fan_out::{FanOut, LinkId, Reaped, Refusal, SlotCounts};
+use crate::header::SlotHeader;
+use crate::layout::SLOTS_MAX;
+use crate::link::{LinkGeometry, LinkWords, WhenFull};
+use crate::loan::{Loan, LocalLease, Returned, Returns};
+use crate::segment::{DataGeometry, DataSegment};
+use crate::slots::LINKS_MAX;
+use crate::sync::{SeqCst, fence};
+use crate::waiter::Waiter;
+use std::error::Error as StdError;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// What an endpoint may use.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointOptions {
+    /// How many bytes of shared memory its segments may have in all. What links that may lose samples can lease comes on top,
+    /// so that they cannot hold back the others: for each such link its `leases_max`, times the largest slot in use.
+    pub bytes_max: u64,
+    /// How many slots it may ever have. Each link has a word for each of them.
+    pub slots_max: u32,
+    /// How many of the last samples are kept for those who come late.
+    pub history: u32,
+    /// Names the process, for those who look at the memory.
+    pub node: [u8; 16],
+}
+
+/// A publisher's side of one topic: its segments, and its links to subscriptions in other processes.
+///
+/// It holds no lock; threads share it under one of their own (the publish lock). To wait for room:
+///
+/// 1. under the lock, [`loan`](Self::loan) says [`Short`](LoanError::Short) or [`publish`](Self::publish) says
+///    [`Full`](Unpublished::full): get a [`waiter`](Self::waiter);
+/// 2. try again, still under the lock;
+/// 3. release the lock, [`Waiter::wait`] for what is left of the limit, and begin anew.
+#[derive(Debug)]
+pub struct Endpoint {
+    options: EndpointOptions,
+    fan_out: FanOut,
+    segments: Vec<Arc<DataSegment>>,
+    bytes: u64,
+    /// The largest slot in use, with its header.
+    stride_max: u64,
+    ringers: Vec<(LinkId, Ringer)>,
+    returns: Arc<Returns>,
+}
+
+/// A link that was attached.
+#[derive(Debug)]
+pub struct Attached {
+    /// Its name from now on.
+    pub id: LinkId,
+    /// Its memory, to be sent to the subscriber.
+    pub fd: OwnedFd,
+    /// To be sent along.
+    pub geometry: LinkGeometry,
+}
+
+/// Why a link was not attached.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// There are 62 links already.
+    TooManyLinks,
+    /// Its memory could not be made.
+    Segment(SegmentError),
+}
+
+impl fmt::Display for AttachError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManyLinks => write!(f, "the publisher has {LINKS_MAX} links already"),
+            Self::Segment(_) => f.write_str("the link's memory could not be made"),
+        }
+    }
+}
+
+impl StdError for AttachError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::TooManyLinks => None,
+            Self::Segment(e) => Some(e),
+        }
+    }
+}
+
+/// Why there is no loan.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LoanError {
+    /// There is no slot of that size, and the budget has no room for one: it is too small, or went into smaller slots. Waiting
+    /// does not help.
+    TooLarge,
+    /// All slots of that size are in use, and the budget has no room for more. Wait, then try again.
+    Short,
+    /// The host has no more shared memory, and no slot is free.
+    Segment(SegmentError),
+}
+
+impl fmt::Display for LoanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "the publisher's budget has no room for so large a message",
+            Self::Short => "all memory of the publisher is in use",
+            Self::Segment(_) => "no slot is free and no memory could be added",
+        })
+    }
+}
+
+impl StdError for LoanError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Segment(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+/// What became of a sample.
+#[derive(Debug)]
+pub struct Published {
+    /// How many links have it queued.
+    pub count: u32,
+    /// The links that do not, and why.
+    pub refused: Vec<(LinkId, Refusal)>,
+    /// For subscribers in this process, if they were to have it.
+    pub local: Option<LocalLease>,
+}
+
+/// Nothing was published: links that lose nothing have no room.
+#[derive(Debug)]
+pub struct Unpublished {
+    /// What was to be published.
+    pub loan: Loan,
+    /// The links without room.
+    pub full: Vec<LinkId>,
+}
+
+impl Endpoint {
+    /// An endpoint without memory or links.
+    ///
+    /// # Panics
+    ///
+    /// If `slots_max` is 0 or more than [`SLOTS_MAX`].
+    pub fn new(options: EndpointOptions) -> Self {
+        assert!(
+            (1..=SLOTS_MAX).contains(&options.slots_max),
+            "an endpoint has at least one slot, and at most 2^24"
+        );
+        Self {
+            options,
+            fan_out: FanOut::new(options.history as usize),
+            segments: Vec::new(),
+            bytes: 0,
+            stride_max: 0,
+            ringers: Vec::new(),
+            returns: Arc::default(),
+        }
+    }
+
+    /// Makes a link for a subscription. What is kept for those who come late is queued on it at once, so that nothing is missed
+    /// between that and the next publish, and nothing comes twice. `ringer` wakes the subscription's driver.
+    ///
+    /// # Errors
+    ///
+    /// See [`AttachError`]; nothing has changed then.
+    pub fn attach(
+        &mut self,
+        depth: u32,
+        leases_max: u32,
+        when_full: WhenFull,
+        ringer: Option<Ringer>,
+    ) -> Result<Attached, AttachError> {
+        let geometry = LinkGeometry {
+            depth,
+            slots: self.options.slots_max,
+            leases_max,
+            when_full,
+        };
+        let (fd, words) =
+            LinkWords::create(geometry, self.options.node).map_err(AttachError::Segment)?;
+        self.fan_out.collect(None);
+        let id = self.fan_out.attach(Arc::new(words));
+        let id = id.ok_or(AttachError::TooManyLinks)?;
+        if let Some(ringer) = ringer {
+            self.ringers.push((id, ringer));
+        }
+        Ok(Attached { id, fd, geometry })
+    }
+
+    /// All segments, in the order of their slots. New ones are added behind; a subscriber has to have a segment before it can
+    /// take what is in there, so announce new ones before publishing.
+    pub fn segments(&self) -> &[Arc<DataSegment>] {
+        &self.segments
+    }
+
+    /// Lends a slot with room for `bytes`. May add a segment: see [`segments`](Self::segments).
+    ///
+    /// When the budget is short, samples that wait in queues of links that may lose them are taken back first, then what is
+    /// kept for those who come late.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoanError`].
+    pub fn loan(&mut self, bytes: usize) -> Result<Loan, LoanError> {
+        let class = class_for(bytes).ok_or(LoanError::TooLarge)?;
+        self.take_returned();
+        let slot = self.find_slot(class)?;
+        let segment = self.segments.iter().find(|s| s.geometry().contains(slot));
+        let segment = segment.expect("each slot is in a segment").clone();
+        // SAFETY: the slot is in this segment; `find_slot` has just made it loaned, and it stays so until this loan is
+        // published or comes back through `returns`.
+        Ok(unsafe { Loan::new(slot, segment, self.returns.clone(), bytes) })
+    }
+
+    fn find_slot(&mut self, class: usize) -> Result<u32, LoanError> {
+        let slots = &mut self.fan_out.slots;
+        if let Some(slot) = slots.take(class) {
+            return Ok(slot);
+        }
+        self.fan_out.collect(Some(class));
+        if let Some(slot) = self.fan_out.slots.take(class) {
+            return Ok(slot);
+        }
+        let grown = self.grow(class);
+        let fan_out = &mut self.fan_out;
+        let take = |fan_out: &mut FanOut| {
+            let slots = &mut fan_out.slots;
+            slots.take(class).or_else(|| slots.take_larger(class))
+        };
+        if let Some(slot) = take(fan_out) {
+            return Ok(slot);
+        }
+        let idle = |fan_out: &FanOut| fan_out.slots.has_free_from(class);
+        fan_out.revoke_lossy(class, |slots| slots.has_free_from(class));
+        while !idle(fan_out) && fan_out.forget_oldest() {
+            // What was kept may be leased, too.
+            fan_out.collect(Some(class));
+        }
+        if let Some(slot) = take(fan_out) {
+            return Ok(slot);
+        }
+        match grown {
+            Err(e) => Err(LoanError::Segment(e)),
+            Ok(()) if self.fan_out.slots.has_any_from(class) => Err(LoanError::Short),
+            Ok(()) => Err(LoanError::TooLarge),
+        }
+    }
+
+    /// Adds a segment of this class, if the budget has room: as many slots as there are already, at least 64 KiB of them.
+    fn grow(&mut self, class: usize) -> Result<(), SegmentError> {
+        const SEGMENT_BYTES_MIN: usize = 64 * 1024;
+        let payload_bytes = class_bytes(class);
+        let stride = stride(payload_bytes);
+        let aside = self.fan_out.lossy_leases() * self.stride_max.max(stride as u64);
+        let budget = self.options.bytes_max.saturating_add(aside);
+        let fixed = self.geometry(0, payload_bytes).bytes() as u64;
+        let left = budget.saturating_sub(self.bytes + fixed) / stride as u64;
+        let wanted = self.fan_out.slots.of_class(class);
+        let slots = wanted
+            .max(SEGMENT_BYTES_MIN / stride)
+            .max(1)
+            .min(usize::try_from(left).unwrap_or(usize::MAX))
+            .min((self.options.slots_max - self.fan_out.slots.len()) as usize);
+        if slots == 0 {
+            return Ok(());
+        }
+        let geometry = self.geometry(slots as u32, payload_bytes);
+        let segment = match DataSegment::create(geometry, self.options.node) {
+            Err(e) if slots > 1 && matches!(e.kind(), SegmentErrorKind::OutOfSharedMemory) => {
+                // Perhaps there is room for one.
+                DataSegment::create(self.geometry(1, payload_bytes), self.options.node)?
+            }
+            made => made?,
+        };
+        let geometry = segment.geometry();
+        self.bytes += geometry.bytes() as u64;
+        self.stride_max = self.stride_max.max(stride as u64);
+        self.segments.push(Arc::new(segment));
+        self.fan_out.slots.add(class, geometry.slots);
+        Ok(())
+    }
+
+    fn geometry(&self, slots: u32, payload_bytes: usize) -> DataGeometry {
+        DataGeometry {
+            first_slot: self.fan_out.slots.len(),
+            slots,
+            payload_bytes: payload_bytes as u32,
+        }
+    }
+
+    /// Slots that came back inside this process.
+    fn take_returned(&mut self) {
+        for (slot, was) in self.returns.take() {
+            match was {
+                Returned::Loaned => self.fan_out.slots.put_back(slot),
+                Returned::Local => self.fan_out.local_done(slot),
+            }
+        }
+    }
+
+    /// Publishes a loan to all links, and rings for those that got it. With `locals` subscribers of this process read it,
+    /// too.
+    ///
+    /// Links that lose nothing are all or nothing: if one has no room, nobody gets the sample.
+    ///
+    /// # Errors
+    ///
+    /// [`Unpublished`] gives the loan back, and names the links without room.
+    ///
+    /// # Panics
+    ///
+    /// If the loan is another endpoint's.
+    pub fn publish(
+        &mut self,
+        loan: Loan,
+        header: &SlotHeader,
+        locals: bool,
+    ) -> Result<Published, Unpublished> {
+        assert!(
+            loan.is_of(&self.returns),
+            "a loan is published where it was made"
+        );
+        let full = self.fan_out.full();
+        if !full.is_empty() {
+            return Err(Unpublished { loan, full });
+        }
+        let slot = loan.slot();
+        let words = loan.segment().data().header(slot);
+        let generation = self.fan_out.slots.generation(slot) + 1;
+        // The length of a loan is at most its capacity, which has 32 bits.
+        header.store(words, generation, loan.len() as u32);
+        crate::points::reach("publisher: filled");
+        // SAFETY: it is published below, with the holder `LOCAL`, and this is the only one.
+        let local = locals.then(|| unsafe { LocalLease::new(&loan) });
+        let mut refused = Vec::new();
+        let count = self.fan_out.publish(slot, locals, |id, why| {
+            refused.push((id, why));
+        });
+        loan.into_sent();
+        // A link that was closed has news, too.
+        if count > 0 || !refused.is_empty() {
+            self.ring();
+        }
+        Ok(Published {
+            count,
+            refused,
+            local,
+        })
+    }
+
+    /// Rings the bell of every driver that takes from a live link, each once.
+    fn ring(&self) {
+        // Partner: the fence in `Bell::about_to_sleep`. One fence serves all bells.
+        fence(SeqCst);
+        for (_, ringer) in &self.ringers {
+            ringer.ring_after_fence();
+        }
+    }
+
+    /// True if a publish would find room now.
+    pub fn has_room(&mut self) -> bool {
+        self.fan_out.full().is_empty()
+    }
+
+    /// Announces that a thread is going to wait for room or for memory; see the type's documentation.
+    pub fn waiter(&self) -> Waiter {
+        Waiter::with_returns(self.fan_out.words(), &self.returns)
+    }
+
+    /// Ends a link in order, as when its subscription has left: what is queued is taken back, what is leased comes back when its
+    /// leases end. The subscriber sees the end.
+    pub fn detach(&mut self, id: LinkId) {
+        self.fan_out.detach(id);
+        self.forget_ringer(id);
+    }
+
+    /// Takes back everything that a link holds, and ends it. Threads that wait for room there look again.
+    ///
+    /// Call it only when the subscriber's process is dead, all of its threads: only then it cannot read any more what is
+    /// written next. `None` if the link is gone already.
+    pub fn reap(&mut self, id: LinkId) -> Option<Reaped> {
+        self.forget_ringer(id);
+        self.fan_out.reap(id)
+    }
+
+    fn forget_ringer(&mut self, id: LinkId) {
+        // The last words of a link wake its driver, so that it sees the end.
+        for (_, ringer) in self.ringers.extract_if(.., |(of, _)| *of == id) {
+            ringer.ring();
+        }
+    }
+
+    /// The live links.
+    pub fn links(&self) -> Vec<LinkId> {
+        self.fan_out.live().map(|(id, _)| id).collect()
+    }
+
+    /// Links whose subscribers do not keep to the protocol. They get nothing any more, and what they hold stays with them until
+    /// they are reaped.
+    pub fn faulted(&self) -> Vec<LinkId> {
+        self.fan_out.faulted()
+    }
+
+    /// How many samples wait in a link's queue, and how many are leased. `None` if the link is gone, or not believed.
+    pub fn link_counts(&mut self, id: LinkId) -> Option<(usize, usize)> {
+        self.fan_out.link_counts(id)
+    }
+
+    /// What all slots are used for. It looks at every slot: for people and tests.
+    pub fn counts(&mut self) -> SlotCounts {
+        self.take_returned();
+        self.fan_out.counts()
+    }
+
+    /// How many bytes of shared memory its segments have.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// The subscribers see the end after what is queued.
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        for (_, half) in self.fan_out.live() {
+            half.close();
+        }
+        self.ring();
+    }
+}

@@ -1,0 +1,202 @@
+//! What a subscriber reads in place, and the subscriber's side of a link with its memory.
+
+use crate::error::{SegmentError, Violation};
+use crate::header::SlotHeader;
+use crate::link::{Held, LinkEnd, LinkGeometry, LinkWords, SubscriberHalf, Took};
+use crate::segment::{DataGeometry, DataMap, open_data};
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+/// A subscription's side of a link to one publisher.
+#[derive(Debug)]
+pub struct SubscriberLink {
+    half: SubscriberHalf,
+    segments: Vec<Arc<DataMap>>,
+    violation: Option<Violation>,
+}
+
+/// What an attempt to take gave.
+#[derive(Debug)]
+pub enum Taken {
+    /// The oldest queued sample.
+    Sample(Lease),
+    /// Nothing is queued.
+    Empty,
+    /// Something is queued, and as many samples are held as may be: the next is taken when one of them is let go.
+    LeaseLimit,
+    /// The oldest queued sample is in a segment that was not announced yet: [`SubscriberLink::add_segment`] has to come
+    /// first.
+    Unannounced {
+        /// The slot that is in none of the segments.
+        slot: u32,
+    },
+    /// Nothing is queued, and nothing will be.
+    End(LinkEnd),
+}
+
+impl SubscriberLink {
+    /// Maps a link that a publisher made. The geometry is what was agreed in the handshake. The descriptor is not needed
+    /// afterwards.
+    ///
+    /// # Errors
+    ///
+    /// The geometry is out of range, the file is not sealed or has another length, or it cannot be mapped.
+    pub fn open(fd: BorrowedFd<'_>, geometry: LinkGeometry) -> Result<Self, SegmentError> {
+        let words = LinkWords::open(fd, geometry)?;
+        Ok(Self {
+            half: SubscriberHalf::new(Arc::new(words)),
+            segments: Vec::new(),
+            violation: None,
+        })
+    }
+
+    /// Maps a data segment that the publisher announced. The descriptor is not needed afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); and if it overlaps with a segment that is there already.
+    pub fn add_segment(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        geometry: DataGeometry,
+    ) -> Result<(), SegmentError> {
+        let map = open_data(fd, geometry)?;
+        let last = geometry.first_slot + geometry.slots - 1;
+        let overlap = self.segments.iter().any(|other| {
+            let other = other.geometry();
+            other.contains(geometry.first_slot)
+                || other.contains(last)
+                || geometry.contains(other.first_slot)
+        });
+        if overlap {
+            return Err(SegmentError::overlap());
+        }
+        self.segments.push(Arc::new(map));
+        Ok(())
+    }
+
+    /// True if [`take`](Self::take) may have something to say that it did not say before. It is what a driver asks between
+    /// [`Bell::about_to_sleep`](crate::Bell::about_to_sleep) and waiting.
+    pub fn has_news(&self) -> bool {
+        self.violation.is_none() && self.half.has_news()
+    }
+
+    /// How many samples are held.
+    pub fn leases(&self) -> u32 {
+        self.half.leases()
+    }
+
+    /// Takes the oldest queued sample.
+    ///
+    /// Samples come in the order in which they were published. Those that were revoked, or never queued because the link was
+    /// full, are counted in [`Lease::gap`] of the next one.
+    ///
+    /// # Errors
+    ///
+    /// The publisher does not keep to the protocol. The link is not looked at any more: every later call says the same.
+    pub fn take(&mut self) -> Result<Taken, Violation> {
+        if let Some(violation) = self.violation {
+            return Err(violation);
+        }
+        let taken = self.take_unless_broken();
+        if let Err(violation) = &taken {
+            self.violation = Some(*violation);
+        }
+        taken
+    }
+
+    fn take_unless_broken(&mut self) -> Result<Taken, Violation> {
+        let segments = &self.segments;
+        let segment_of = |slot: u32| segments.iter().find(|s| s.geometry().contains(slot));
+        let took = self.half.take(|slot| segment_of(slot).is_some())?;
+        let (held, gap) = match took {
+            Took::Held(held, gap) => (held, gap),
+            Took::Empty => return Ok(Taken::Empty),
+            Took::LeaseLimit => return Ok(Taken::LeaseLimit),
+            Took::Unannounced(slot) => return Ok(Taken::Unannounced { slot }),
+            Took::End(end) => return Ok(Taken::End(end)),
+        };
+        let data = segment_of(held.slot()).expect("only known slots are taken");
+        let (header, bytes) = SlotHeader::load(data.header(held.slot()));
+        if bytes > data.geometry().payload_bytes {
+            return Err(Violation::Length);
+        }
+        Ok(Taken::Sample(Lease {
+            data: data.clone(),
+            held,
+            bytes: bytes as usize,
+            header,
+            gap,
+        }))
+    }
+}
+
+/// A sample that is read where its publisher wrote it. Dropping it gives the slot back, in any order, from any thread.
+///
+/// It stays valid when its link, its subscription or its publisher are gone.
+pub struct Lease {
+    held: Held,
+    data: Arc<DataMap>,
+    bytes: usize,
+    header: SlotHeader,
+    gap: u64,
+}
+
+impl Lease {
+    /// What its publisher says about it.
+    pub fn header(&self) -> &SlotHeader {
+        &self.header
+    }
+
+    /// How many samples that were offered to this subscription, since the one taken before, did not arrive.
+    pub fn gap(&self) -> u64 {
+        self.gap
+    }
+
+    /// Its number among those queued on this link, from 0.
+    pub fn sequence(&self) -> u64 {
+        self.held.sequence()
+    }
+
+    /// The payload, where the publisher wrote it.
+    ///
+    /// Reading in place trusts the publisher (see the crate's premises): use it for types for which every bit pattern is
+    /// valid, or check what you read as you read it once. For a publisher that is not trusted there is
+    /// [`copy_into`](Self::copy_into).
+    pub fn payload(&self) -> &[u8] {
+        let start = self.data.payload(self.held.slot());
+        // SAFETY: `start` has `payload_bytes` bytes of mapped, sealed memory, `bytes` is not more (checked when it was
+        // taken), and `data` keeps the mapping. The bytes were written before the Release of `tail`, which `take` acquired.
+        // `held` has set the cell to LEASED under this very sequence: by the protocol the publisher does not write to the
+        // slot until it is dropped, and no other process can write to it at all. That the publisher keeps to the protocol is
+        // the crate's first premise.
+        unsafe { std::slice::from_raw_parts(start, self.bytes) }
+    }
+
+    /// Copies the payload into `buffer`, which is emptied first. What is copied does not change any more, whatever the
+    /// publisher does.
+    pub fn copy_into(&self, buffer: &mut Vec<u8>) {
+        buffer.clear();
+        buffer.reserve(self.bytes);
+        let start = self.data.payload(self.held.slot());
+        let words = self.bytes / 8;
+        for i in 0..words {
+            // SAFETY: inside the payload, as in `payload`, and aligned, since a payload starts at a line. Volatile: it is read
+            // once, and the compiler assumes nothing about what another process may do to it meanwhile.
+            let word = unsafe { start.cast::<u64>().add(i).read_volatile() };
+            buffer.extend_from_slice(&word.to_ne_bytes());
+        }
+        for i in words * 8..self.bytes {
+            // SAFETY: as above.
+            buffer.push(unsafe { start.add(i).read_volatile() });
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (held, bytes) = (&self.held, self.bytes);
+        write!(f, "Lease({held:?}, {bytes} bytes)")
+    }
+}

@@ -1,0 +1,249 @@
+//! The subscriber's half of a link, and what it holds; see `README.md`.
+//!
+//! Nothing read from the link is trusted: each word is read once, into a local variable, and checked before it is used.
+
+use super::{LinkEnd, LinkWords, WhenFull};
+use crate::error::Violation;
+use crate::layout::{
+    CLOSED, DONE, IDLE, LEASED, OPEN, OVERFLOWED, QUEUED, cell, cell_parts, entry_parts,
+    entry_sequence,
+};
+use crate::points::reach;
+use crate::sync::{AcqRel, Acquire, AtomicU32, Relaxed, Release, SeqCst, fence};
+use std::fmt;
+use std::sync::Arc;
+
+/// No publisher is this far ahead: the ring would have gone round far too often for its tags to tell the rounds apart.
+const AHEAD_MAX: u64 = 1 << 39;
+
+/// What both the half and what it holds need.
+#[derive(Debug)]
+struct Shared {
+    words: Arc<LinkWords>,
+    /// How many are held. It counts in this process only.
+    leases: AtomicU32,
+}
+
+impl Shared {
+    /// After something was given back by a store: wakes a publisher that waits for it.
+    fn tell_publisher(&self) {
+        // Partner: `Waiter::announced`. Both store, fence, then load: either we see that it waits, or it sees what we stored.
+        fence(SeqCst);
+        let head = self.words.head();
+        if head.waiting.waiting.load(Relaxed) != 0 {
+            head.space.space.bump();
+            reach("subscriber: space bumped");
+            head.space.space.wake();
+        }
+    }
+}
+
+/// What an attempt to take gave.
+#[derive(Debug)]
+pub(crate) enum Took {
+    /// The oldest queued sample, and how many before it were missed since the last one taken.
+    Held(Held, u64),
+    /// Nothing is queued.
+    Empty,
+    /// Something is queued, and as many are held as may be.
+    LeaseLimit,
+    /// The oldest queued sample is in a segment that this side does not have yet. It stays queued.
+    Unannounced(u32),
+    /// Nothing is queued, and nothing will be.
+    End(LinkEnd),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct SubscriberHalf {
+    shared: Arc<Shared>,
+    /// The sequence of the entry to take next.
+    head: u64,
+    /// The number, among all samples offered to the link, of the last one taken; 0 before the first.
+    taken: u64,
+    /// The sequence after the entry that had this number.
+    taken_next: u64,
+    /// The end was told.
+    ended: bool,
+}
+
+impl SubscriberHalf {
+    pub(crate) fn new(words: Arc<LinkWords>) -> Self {
+        let shared = Shared {
+            words,
+            leases: AtomicU32::new(0),
+        };
+        Self {
+            shared: Arc::new(shared),
+            head: 0,
+            taken: 0,
+            taken_next: 0,
+            ended: false,
+        }
+    }
+
+    /// How many samples are held.
+    pub(crate) fn leases(&self) -> u32 {
+        self.shared.leases.load(Relaxed)
+    }
+
+    /// True if [`take`](Self::take) may have something to say. It is what a driver asks before it sleeps.
+    pub(crate) fn has_news(&self) -> bool {
+        let publisher = &self.shared.words.head().publisher;
+        // Acquire, as in `take`. Partner in the decision to sleep: the fence in `Ringer::ring`.
+        let closed = || publisher.state.load(Acquire) != OPEN;
+        publisher.tail.load(Acquire) != self.head || (!self.ended && closed())
+    }
+
+    /// Takes the oldest queued sample. `known` says whether this side has the memory of a slot.
+    pub(crate) fn take(&mut self, known: impl Fn(u32) -> bool) -> Result<Took, Violation> {
+        let geometry = self.shared.words.geometry();
+        let publisher = &self.shared.words.head().publisher;
+        // Partner: `PublisherHalf::commit`.
+        let mut tail = publisher.tail.load(Acquire);
+        if tail == self.head {
+            let state = publisher.state.load(Acquire);
+            if state == OPEN {
+                return Ok(Took::Empty);
+            }
+            // What was queued before the link was closed is seen now.
+            tail = publisher.tail.load(Acquire);
+            if tail == self.head {
+                let end = match state {
+                    CLOSED => LinkEnd::Closed,
+                    OVERFLOWED => LinkEnd::Overflowed,
+                    _ => return Err(Violation::State),
+                };
+                self.ended = true;
+                return Ok(Took::End(end));
+            }
+        }
+        if self.shared.leases.load(Relaxed) >= geometry.leases_max {
+            return Ok(Took::LeaseLimit);
+        }
+        let ahead = tail.checked_sub(self.head).ok_or(Violation::Tail)?;
+        if ahead > AHEAD_MAX {
+            return Err(Violation::Tail);
+        }
+        let ring = geometry.ring() as u64;
+        if ahead > ring {
+            // Lapped: all entries before the last `ring` ones are overwritten.
+            self.head = tail - ring;
+        }
+        // At most `ring` rounds, whatever the peer does meanwhile.
+        while self.head != tail {
+            if let Some(took) = self.take_entry(&known)? {
+                return Ok(took);
+            }
+            self.head += 1;
+        }
+        Ok(Took::Empty)
+    }
+
+    /// Takes the entry at `head`, unless it is gone: then `None`.
+    fn take_entry(&mut self, known: &impl Fn(u32) -> bool) -> Result<Option<Took>, Violation> {
+        let sequence = self.head;
+        let words = &self.shared.words;
+        let geometry = words.geometry();
+        let place = words.ring(sequence);
+        let (tag, slot) = entry_parts(place.entry.load(Relaxed));
+        let offered = place.offered.load(Relaxed);
+        let rounds = entry_sequence(tag.wrapping_sub(sequence));
+        if rounds != 0 {
+            // Overwritten by a later entry of the same place, or by somebody who does not know the rules.
+            let later = rounds <= AHEAD_MAX && rounds.is_multiple_of(geometry.ring() as u64);
+            return if later {
+                Ok(None)
+            } else {
+                Err(Violation::Entry)
+            };
+        }
+        if slot >= geometry.slots {
+            return Err(Violation::Slot);
+        }
+        let held = cell(sequence, QUEUED);
+        let word = words.cell(slot);
+        if !known(slot) {
+            // Perhaps it is revoked already: then there is nothing to wait for.
+            let revoked = word.load(Relaxed) != held;
+            return Ok((!revoked).then_some(Took::Unannounced(slot)));
+        }
+        // Acquire: what stands in the slot is what was queued under this sequence. Release: `place` was read before;
+        // partner `PublisherHalf::look`.
+        if let Err(found) = word.compare_exchange(held, cell(sequence, LEASED), AcqRel, Relaxed) {
+            return match cell_parts(found) {
+                // Revoked; or revoked and queued again, and perhaps revoked again.
+                (stamp, IDLE) if stamp >= sequence => Ok(None),
+                (stamp, QUEUED) if stamp > sequence => Ok(None),
+                _ => Err(Violation::Cell),
+            };
+        }
+        self.shared.leases.fetch_add(1, Relaxed);
+        let held = Held {
+            shared: self.shared.clone(),
+            slot,
+            sequence,
+        };
+        reach("subscriber: leased");
+        // The publisher had not overwritten `place` when we took the entry, so `offered` belongs to it.
+        self.head = sequence + 1;
+        words.head().subscriber.head.store(self.head, Relaxed);
+        // Each entry has a larger number than the one before it.
+        let numbers = offered.checked_sub(self.taken);
+        let entries = self.head - self.taken_next;
+        if numbers.is_none_or(|numbers| numbers < entries || numbers > AHEAD_MAX) {
+            return Err(Violation::Offered);
+        }
+        let gap = offered - self.taken - 1;
+        (self.taken, self.taken_next) = (offered, self.head);
+        if geometry.when_full == WhenFull::Wait {
+            // There is room in the queue.
+            self.shared.tell_publisher();
+        }
+        Ok(Some(Took::Held(held, gap)))
+    }
+}
+
+/// The subscriber leaves in order. What it holds stays valid.
+impl Drop for SubscriberHalf {
+    fn drop(&mut self) {
+        let state = &self.shared.words.head().subscriber.state;
+        // Partner: `PublisherHalf::subscriber_has_left`.
+        state.store(CLOSED, Release);
+        self.shared.tell_publisher();
+    }
+}
+
+/// A slot that this side holds: nobody writes to it until it is dropped.
+pub(crate) struct Held {
+    shared: Arc<Shared>,
+    slot: u32,
+    sequence: u64,
+}
+
+impl Held {
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.shared.leases.fetch_sub(1, Relaxed);
+        // Release, partner `PublisherHalf::look`: what we read of the slot, we have read before the publisher writes again.
+        let cell_word = self.shared.words.cell(self.slot);
+        cell_word.store(cell(self.sequence, DONE), Release);
+        reach("subscriber: done stored");
+        self.shared.tell_publisher();
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Held(slot {}, sequence {})", self.slot, self.sequence)
+    }
+}

@@ -1,0 +1,658 @@
+//! The link against a plain model, and against a peer gone mad.
+
+use crate::bell::{BellPage, PeerBells};
+use crate::endpoint::{Attached, Endpoint, EndpointOptions, LoanError};
+use crate::fan_out::{LinkId, Refusal};
+use crate::header::SlotHeader;
+use crate::lease::{Lease, SubscriberLink, Taken};
+use crate::link::{LinkEnd, LinkGeometry, LinkWords, WhenFull};
+use proptest::prelude::*;
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+pub(crate) const NODE: [u8; 16] = [7; 16];
+
+pub(crate) fn options(bytes_max: u64) -> EndpointOptions {
+    EndpointOptions {
+        bytes_max,
+        slots_max: 4096,
+        history: 0,
+        node: NODE,
+    }
+}
+
+/// A payload that says which message it is, and can tell whether it is whole.
+pub(crate) fn fill(buffer: &mut [u8], message: u64) {
+    let mut word = message;
+    for chunk in buffer.chunks_mut(8) {
+        chunk.copy_from_slice(&word.to_ne_bytes()[..chunk.len()]);
+        word = word.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
+    }
+}
+
+pub(crate) fn message_of(payload: &[u8]) -> u64 {
+    let message = u64::from_ne_bytes(payload[..8].try_into().unwrap());
+    let mut whole = vec![0; payload.len()];
+    fill(&mut whole, message);
+    assert!(payload == whole, "message {message} is not whole");
+    message
+}
+
+pub(crate) fn publish(endpoint: &mut Endpoint, message: u64, bytes: usize) -> Option<Vec<Refusal>> {
+    let mut loan = match endpoint.loan(bytes) {
+        Ok(loan) => loan,
+        Err(LoanError::Short) => return None,
+        Err(e) => panic!("{e}"),
+    };
+    fill(&mut loan.buffer()[..bytes], message);
+    let header = SlotHeader {
+        sequence: message,
+        ..SlotHeader::default()
+    };
+    let published = endpoint.publish(loan, &header, false).ok()?;
+    Some(published.refused.into_iter().map(|(_, why)| why).collect())
+}
+
+/// A subscriber in this process, but through mappings of its own.
+pub(crate) struct Peer {
+    pub(crate) id: LinkId,
+    pub(crate) link: SubscriberLink,
+    segments: usize,
+}
+
+impl Peer {
+    pub(crate) fn attach(
+        endpoint: &mut Endpoint,
+        depth: u32,
+        leases_max: u32,
+        when_full: WhenFull,
+    ) -> Self {
+        let attached = endpoint.attach(depth, leases_max, when_full, None).unwrap();
+        Self::open(attached)
+    }
+
+    pub(crate) fn open(Attached { id, fd, geometry }: Attached) -> Self {
+        Self {
+            id,
+            link: SubscriberLink::open(fd.as_fd(), geometry).unwrap(),
+            segments: 0,
+        }
+    }
+
+    pub(crate) fn announce(&mut self, endpoint: &Endpoint) {
+        for segment in &endpoint.segments()[self.segments..] {
+            let geometry = segment.geometry();
+            self.link.add_segment(segment.as_fd(), geometry).unwrap();
+        }
+        self.segments = endpoint.segments().len();
+    }
+
+    pub(crate) fn take(&mut self, endpoint: &Endpoint) -> Taken {
+        self.announce(endpoint);
+        self.link.take().unwrap()
+    }
+
+    pub(crate) fn lease(&mut self, endpoint: &Endpoint) -> Lease {
+        match self.take(endpoint) {
+            Taken::Sample(lease) => lease,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish(usize),
+    Take,
+    /// One of those that are held.
+    Release(usize),
+    Detach,
+    Reap,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        10 => (8_usize..2000).prop_map(Step::Publish),
+        8 => Just(Step::Take),
+        6 => (0_usize..64).prop_map(Step::Release),
+        1 => Just(Step::Detach),
+        1 => Just(Step::Reap),
+    ];
+    prop::collection::vec(step, 1..200)
+}
+
+pub(crate) const POLICIES: [WhenFull; 5] = [
+    WhenFull::Wait,
+    WhenFull::DropOldest,
+    WhenFull::DropNewest,
+    WhenFull::Fail,
+    WhenFull::Disconnect,
+];
+
+proptest! {
+    /// One subscription in plain words: a queue, a count of what was offered, and what is held.
+    #[test]
+    fn a_link_does_what_a_plain_queue_does(
+        steps in steps(),
+        policy in 0_usize..5,
+        depth in 1_u32..9,
+        leases_max in 1_u32..5,
+    ) {
+        let when_full = POLICIES[policy];
+        // Enough memory: what happens when it is short has tests of its own.
+        let mut endpoint = Endpoint::new(options(1 << 20));
+        let mut peer = Some(Peer::attach(&mut endpoint, depth, leases_max, when_full));
+        // Leases outlive the subscription that took them.
+        let mut held: Vec<(Lease, u64)> = Vec::new();
+        let mut queue: VecDeque<(u64, u64)> = VecDeque::new();
+        let (mut message, mut offered, mut taken) = (0, 0, 0);
+        let mut open = true;
+        for step in steps {
+            match step {
+                Step::Publish(bytes) => {
+                    message += 1;
+                    let full = open && peer.is_some() && queue.len() == depth as usize;
+                    let refused = publish(&mut endpoint, message, bytes);
+                    if full && when_full == WhenFull::Wait {
+                        prop_assert!(refused.is_none());
+                        continue;
+                    }
+                    let refused = refused.unwrap();
+                    if peer.is_none() || !open {
+                        prop_assert!(refused.is_empty());
+                        continue;
+                    }
+                    offered += 1;
+                    match (full, when_full) {
+                        (true, WhenFull::DropNewest) => {
+                            prop_assert_eq!(refused, [Refusal::Dropped]);
+                            continue;
+                        }
+                        (true, WhenFull::Fail) => {
+                            prop_assert_eq!(refused, [Refusal::Full]);
+                            continue;
+                        }
+                        (true, WhenFull::Disconnect) => {
+                            prop_assert_eq!(refused, [Refusal::Overflowed]);
+                            open = false;
+                            continue;
+                        }
+                        (true, _) => drop(queue.pop_front()),
+                        (false, _) => {}
+                    }
+                    prop_assert!(refused.is_empty());
+                    queue.push_back((message, offered));
+                }
+                Step::Take => {
+                    let Some(peer) = &mut peer else { continue };
+                    let leases = peer.link.leases();
+                    prop_assert_eq!(leases as usize, held.len());
+                    match peer.take(&endpoint) {
+                        Taken::Sample(lease) => {
+                            let (message, number) = queue.pop_front().unwrap();
+                            prop_assert_eq!(message_of(lease.payload()), message);
+                            prop_assert_eq!(lease.header().sequence, message);
+                            prop_assert_eq!(lease.gap(), number - taken - 1);
+                            let mut copy = Vec::new();
+                            lease.copy_into(&mut copy);
+                            prop_assert_eq!(message_of(&copy), message);
+                            taken = number;
+                            held.push((lease, message));
+                        }
+                        Taken::LeaseLimit => prop_assert_eq!(leases, leases_max),
+                        Taken::Empty => prop_assert!(queue.is_empty() && open),
+                        Taken::End(end) => {
+                            prop_assert!(queue.is_empty() && !open);
+                            prop_assert_eq!(end, LinkEnd::Overflowed);
+                        }
+                        other => prop_assert!(false, "{:?}", other),
+                    }
+                }
+                Step::Release(which) => {
+                    if !held.is_empty() {
+                        held.swap_remove(which % held.len());
+                    }
+                }
+                Step::Detach => {
+                    let Some(peer) = peer.take() else { continue };
+                    queue.clear();
+                    endpoint.detach(peer.id);
+                }
+                Step::Reap => {
+                    let Some(peer) = peer.take() else { continue };
+                    // It is dead with all that it held: nobody looks at that any more.
+                    let counts = (queue.len(), held.len());
+                    held.drain(..).for_each(|(lease, _)| std::mem::forget(lease));
+                    let reaped = endpoint.reap(peer.id);
+                    std::mem::forget(peer);
+                    queue.clear();
+                    // A link that ended before holds nothing, and may be gone.
+                    if let Some(reaped) = reaped {
+                        prop_assert_eq!((reaped.queued, reaped.leased), counts);
+                    } else {
+                        prop_assert_eq!(counts, (0, 0));
+                    }
+                }
+            }
+            for (lease, message) in &held {
+                prop_assert_eq!(message_of(lease.payload()), *message);
+            }
+            let counts = endpoint.counts();
+            prop_assert_eq!((counts.queued, counts.leased), (queue.len(), held.len()));
+            prop_assert_eq!(counts.loaned + counts.kept + counts.quarantined, 0);
+            prop_assert_eq!(counts.free + counts.queued + counts.leased, counts.slots);
+        }
+        drop(held);
+        drop(peer);
+    }
+}
+
+#[test]
+fn one_publish_reaches_links_of_every_policy_and_a_full_wait_link_holds_back_all() {
+    let mut endpoint = Endpoint::new(options(1 << 20));
+    let mut peers = POLICIES.map(|policy| Peer::attach(&mut endpoint, 2, 4, policy));
+    assert_eq!(publish(&mut endpoint, 1, 100), Some(vec![]));
+    assert_eq!(publish(&mut endpoint, 2, 100), Some(vec![]));
+    assert_eq!(publish(&mut endpoint, 3, 100), None);
+    let counts = endpoint.counts();
+    assert_eq!((counts.queued, counts.loaned), (2, 0), "nobody got it");
+    let lease = peers[0].lease(&endpoint);
+    assert_eq!(message_of(lease.payload()), 1);
+    let refused = publish(&mut endpoint, 4, 100).unwrap();
+    assert_eq!(
+        refused,
+        [Refusal::Dropped, Refusal::Full, Refusal::Overflowed]
+    );
+    // Before it, samples of the policy that drops old ones; then, in order, those that came through.
+    let lease = peers[1].lease(&endpoint);
+    assert_eq!((message_of(lease.payload()), lease.gap()), (2, 1));
+    let (one, two) = (peers[2].lease(&endpoint), peers[2].lease(&endpoint));
+    assert_eq!((one.gap(), two.gap()), (0, 0));
+    // Two in its queue were taken: it has room now, but the link before has not.
+    assert_eq!(publish(&mut endpoint, 5, 100), None);
+    drop((peers[0].lease(&endpoint), peers[0].lease(&endpoint)));
+    publish(&mut endpoint, 6, 100).unwrap();
+    assert_eq!(peers[2].lease(&endpoint).gap(), 1, "message 4");
+}
+
+#[test]
+fn who_comes_late_gets_what_is_kept_first_and_nothing_twice() {
+    let mut endpoint = Endpoint::new(EndpointOptions {
+        history: 3,
+        ..options(1 << 20)
+    });
+    for message in 1..=5 {
+        publish(&mut endpoint, message, 64).unwrap();
+    }
+    assert_eq!(endpoint.counts().kept, 3);
+    let mut late = Peer::attach(&mut endpoint, 8, 8, WhenFull::Wait);
+    let mut shallow = Peer::attach(&mut endpoint, 2, 8, WhenFull::DropOldest);
+    publish(&mut endpoint, 6, 64).unwrap();
+    for expected in 3..=6 {
+        let lease = late.lease(&endpoint);
+        assert_eq!((message_of(lease.payload()), lease.gap()), (expected, 0));
+    }
+    assert!(matches!(late.take(&endpoint), Taken::Empty));
+    // Its queue had room for two: 4 was revoked.
+    let lease = shallow.lease(&endpoint);
+    assert_eq!((message_of(lease.payload()), lease.gap()), (5, 1));
+}
+
+#[test]
+fn a_sample_in_a_segment_that_was_not_announced_waits() {
+    let mut endpoint = Endpoint::new(options(1 << 20));
+    let mut peer = Peer::attach(&mut endpoint, 4, 4, WhenFull::Wait);
+    publish(&mut endpoint, 1, 64).unwrap();
+    assert!(matches!(
+        peer.link.take().unwrap(),
+        Taken::Unannounced { .. }
+    ));
+    assert!(matches!(
+        peer.link.take().unwrap(),
+        Taken::Unannounced { .. }
+    ));
+    assert_eq!(message_of(peer.lease(&endpoint).payload()), 1);
+    // Twice the same memory is refused.
+    let segment = &endpoint.segments()[0];
+    let again = peer.link.add_segment(segment.as_fd(), segment.geometry());
+    assert!(again.is_err());
+}
+
+#[test]
+fn short_memory_takes_back_what_lossy_links_have_queued() {
+    // Room for four slots of 64 KiB, and one for the lease of the lossy link.
+    let mut endpoint = Endpoint::new(options(4 * (70 << 10)));
+    let mut lossy = Peer::attach(&mut endpoint, 100, 1, WhenFull::DropNewest);
+    for message in 1..=50 {
+        publish(&mut endpoint, message, 60 << 10).unwrap();
+    }
+    let slots = endpoint.counts().slots;
+    assert!((4..=5).contains(&slots), "{slots}");
+    let lease = lossy.lease(&endpoint);
+    let first = message_of(lease.payload());
+    assert_eq!(first, 50 - slots as u64 + 1, "the newest are there");
+    assert_eq!(lease.gap(), first - 1, "and what went is counted");
+    // It holds what it may: a link that loses nothing still gets all of its own.
+    let mut wait = Peer::attach(&mut endpoint, 1, 1, WhenFull::Wait);
+    for message in 51..=60 {
+        publish(&mut endpoint, message, 60 << 10).unwrap();
+        assert_eq!(message_of(wait.lease(&endpoint).payload()), message);
+    }
+    assert_eq!(message_of(lease.payload()), first);
+}
+
+#[test]
+fn a_loan_that_is_too_large_or_finds_no_memory_says_which() {
+    // Room for one slot of 64 KiB, and for no segment beside it.
+    let mut endpoint = Endpoint::new(options(74 << 10));
+    assert!(matches!(endpoint.loan(200 << 10), Err(LoanError::TooLarge)));
+    assert!(matches!(
+        endpoint.loan(usize::MAX),
+        Err(LoanError::TooLarge)
+    ));
+    let first = endpoint.loan(60 << 10).unwrap();
+    assert!(matches!(endpoint.loan(60 << 10), Err(LoanError::Short)));
+    assert!(matches!(endpoint.loan(10), Err(LoanError::Short)));
+    drop(first);
+    let mut again = endpoint.loan(10).unwrap();
+    assert!(again.capacity() >= 60 << 10, "a larger one serves, too");
+    again.set_len(3);
+    assert_eq!(again.len(), 3);
+    drop(again);
+    assert_eq!(endpoint.counts().loaned, 0);
+}
+
+#[test]
+fn readers_of_the_same_process_hold_a_slot_like_others() {
+    let mut endpoint = Endpoint::new(options(1 << 20));
+    let mut loan = endpoint.loan(64).unwrap();
+    fill(&mut loan.buffer()[..64], 9);
+    let published = endpoint
+        .publish(loan, &SlotHeader::default(), true)
+        .unwrap();
+    let local = published.local.unwrap();
+    assert_eq!(endpoint.counts().leased, 1);
+    assert_eq!(message_of(local.payload()), 9);
+    drop(local);
+    let counts = endpoint.counts();
+    assert_eq!(counts.free, counts.slots);
+}
+
+#[test]
+fn a_lease_outlives_its_link_its_subscription_and_its_publisher() {
+    let mut endpoint = Endpoint::new(options(1 << 20));
+    let mut peer = Peer::attach(&mut endpoint, 4, 4, WhenFull::DropOldest);
+    publish(&mut endpoint, 1, 5000).unwrap();
+    publish(&mut endpoint, 2, 5000).unwrap();
+    let lease = peer.lease(&endpoint);
+    endpoint.detach(peer.id);
+    assert_eq!(endpoint.counts().leased, 1, "what was queued is back");
+    drop(peer);
+    drop(endpoint);
+    assert_eq!(message_of(lease.payload()), 1);
+}
+
+#[test]
+fn a_subscriber_that_left_holds_back_nobody() {
+    let mut endpoint = Endpoint::new(options(1 << 20));
+    let peer = Peer::attach(&mut endpoint, 1, 1, WhenFull::Wait);
+    publish(&mut endpoint, 1, 64).unwrap();
+    assert_eq!(publish(&mut endpoint, 2, 64), None);
+    drop(peer);
+    assert_eq!(publish(&mut endpoint, 2, 64), Some(vec![]));
+    let counts = endpoint.counts();
+    assert_eq!(counts.free, counts.slots);
+}
+
+/// Sends and takes as fast as both can, with waiting on both sides: what a model cannot do is long runs on real hardware.
+#[test]
+fn a_long_run_keeps_order_and_loses_nothing() {
+    const MESSAGES: u64 = 20_000;
+    let page = BellPage::create(NODE).unwrap();
+    let mut bell = page.bell(0);
+    let ringer = PeerBells::open(page.as_fd()).unwrap().ringer(0).unwrap();
+    // Four slots of memory, so that the publisher waits for room and for memory.
+    let mut endpoint = Endpoint::new(EndpointOptions {
+        slots_max: 4,
+        ..options(1 << 20)
+    });
+    let attached = endpoint.attach(2, 2, WhenFull::Wait, Some(ringer)).unwrap();
+    let mut peer = Peer::open(attached);
+    publish(&mut endpoint, 1, 512).unwrap();
+    peer.announce(&endpoint);
+    std::thread::scope(|scope| {
+        let link = &mut peer.link;
+        scope.spawn(move || {
+            let mut next = 1;
+            let mut before = None;
+            while next <= MESSAGES {
+                match link.take().unwrap() {
+                    Taken::Sample(lease) => {
+                        assert_eq!((message_of(lease.payload()), lease.gap()), (next, 0));
+                        next += 1;
+                        // The older of two goes when the younger is here.
+                        before = Some(lease);
+                    }
+                    Taken::Empty => {
+                        let drowsy = bell.about_to_sleep();
+                        if !link.has_news() {
+                            drowsy.wait();
+                        }
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            drop(before);
+        });
+        for message in 2..=MESSAGES {
+            while publish(&mut endpoint, message, 512).is_none() {
+                let waiter = endpoint.waiter();
+                if publish(&mut endpoint, message, 512).is_some() {
+                    break;
+                }
+                let before = Instant::now();
+                waiter.wait(Some(Duration::from_secs(5)));
+                assert!(
+                    before.elapsed() < Duration::from_secs(5),
+                    "a wake-up was lost"
+                );
+            }
+        }
+    });
+    let counts = endpoint.counts();
+    assert_eq!(counts.free, counts.slots);
+}
+
+/// Numbers without a pattern.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// Values that are likely to be taken for right: small ones, and neighbours of what is there.
+    fn mean(&mut self) -> u64 {
+        let value = self.next();
+        match value % 4 {
+            0 => value >> 8,
+            1 => value >> 58,
+            2 => (value >> 50 & 0xff) << 24 | value >> 58,
+            _ => (value >> 40 & 0xfff) << 2 | value & 3,
+        }
+    }
+}
+
+/// Runs `use_it` again and again for a while, each time beside a thread that writes anything anywhere into the link.
+fn beside_a_mad_peer(seed: u64, mut use_it: impl FnMut(&mut Endpoint, &mut Peer, LinkGeometry)) {
+    let mut random = Random(seed);
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        let mut endpoint = Endpoint::new(EndpointOptions {
+            slots_max: 64,
+            history: 2,
+            ..options(1 << 18)
+        });
+        let policy = POLICIES[random.next() as usize % POLICIES.len()];
+        let attached = endpoint.attach(4, 3, policy, None).unwrap();
+        let geometry = attached.geometry;
+        let mad = LinkWords::open(attached.fd.as_fd(), geometry).unwrap();
+        let mut peer = Peer::open(attached);
+        let stop = AtomicBool::new(false);
+        let words = random.next();
+        std::thread::scope(|scope| {
+            let (mad, stop) = (&mad, &stop);
+            scope.spawn(move || {
+                let mut random = Random(words);
+                while !stop.load(Relaxed) {
+                    mad.scribble(random.next() as usize, random.mean());
+                }
+            });
+            use_it(&mut endpoint, &mut peer, geometry);
+            stop.store(true, Relaxed);
+        });
+    }
+}
+
+#[test]
+fn a_mad_subscriber_loses_its_link_and_nobody_else_anything() {
+    let mut faults = 0;
+    beside_a_mad_peer(0x5eed_0001, |endpoint, peer, _| {
+        let mut honest = Peer::attach(endpoint, 4, 4, WhenFull::DropOldest);
+        let mut next = 0;
+        for message in 1..=200 {
+            // A link that loses nothing may be full for ever now: then its publisher's limit ends the wait.
+            if publish(endpoint, message, 100).is_some() {
+                let lease = honest.lease(endpoint);
+                next += lease.gap() + 1;
+                assert_eq!(message_of(lease.payload()), message);
+            }
+            endpoint.counts();
+        }
+        if endpoint.faulted() == [peer.id] {
+            faults += 1;
+            assert_eq!(endpoint.links(), [honest.id]);
+        }
+        // Its process ends: everything is back.
+        endpoint.reap(peer.id);
+        drop(honest.take(endpoint));
+        let counts = endpoint.counts();
+        assert_eq!(counts.free + counts.kept, counts.slots);
+        assert_ne!(next, 0);
+    });
+    assert!(faults > 0, "no link was detached");
+}
+
+#[test]
+fn a_mad_publisher_is_left_and_nothing_is_read_out_of_bounds() {
+    let mut violations = 0;
+    beside_a_mad_peer(0x5eed_0002, |endpoint, peer, _| {
+        let mut held = VecDeque::new();
+        for message in 1..=200 {
+            let _published = publish(endpoint, message, 100);
+            peer.announce(endpoint);
+            match peer.link.take() {
+                Ok(Taken::Sample(lease)) => {
+                    // What it says is memory of the segment, whatever stands there.
+                    let sum: u64 = lease.payload().iter().map(|b| u64::from(*b)).sum();
+                    assert!(sum < u64::MAX);
+                    held.push_back(lease);
+                }
+                Ok(Taken::LeaseLimit) => drop(held.pop_front()),
+                Ok(_) => {}
+                Err(violation) => {
+                    assert_eq!(peer.link.take().unwrap_err(), violation, "it stays left");
+                    assert!(!peer.link.has_news());
+                    violations += 1;
+                    return;
+                }
+            }
+        }
+    });
+    assert!(violations > 0, "no link was left");
+}
+
+#[test]
+fn mad_slot_headers_are_refused_or_stay_inside_the_slot() {
+    let mut random = Random(0x5eed_0003);
+    let mut violations = 0;
+    for _ in 0..2000 {
+        let mut endpoint = Endpoint::new(options(1 << 18));
+        let mut peer = Peer::attach(&mut endpoint, 1, 1, WhenFull::DropOldest);
+        publish(&mut endpoint, 1, 300).unwrap();
+        let header = endpoint.segments()[0].data().header(0);
+        header.words[random.next() as usize % 4].store(random.mean(), Relaxed);
+        peer.announce(&endpoint);
+        match peer.link.take() {
+            Ok(Taken::Sample(lease)) => assert!(lease.payload().len() <= 320),
+            Err(violation) => {
+                assert_eq!(violation, crate::Violation::Length);
+                violations += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+        if violations >= 20 {
+            return;
+        }
+    }
+    panic!("no header was refused");
+}
+
+#[test]
+fn a_mad_doorbell_wakes_in_vain_at_worst() {
+    let page = BellPage::create(NODE).unwrap();
+    let peers = PeerBells::open(page.as_fd()).unwrap();
+    let mad = crate::segment::BellMap::open(page.as_fd()).unwrap();
+    let mut random = Random(0x5eed_0004);
+    let mut bell = page.bell(3);
+    let ringer = peers.ringer(3).unwrap();
+    for _ in 0..100_000 {
+        mad.scribble(random.next() as usize, random.next() as u32);
+        ringer.ring();
+        let drowsy = bell.about_to_sleep();
+        mad.scribble(random.next() as usize, random.next() as u32);
+        ringer.ring();
+        drop(drowsy);
+    }
+}
+
+#[test]
+fn geometry_from_elsewhere_is_checked_before_anything_is_mapped() {
+    let mut endpoint = Endpoint::new(options(1 << 18));
+    let attached = endpoint.attach(4, 4, WhenFull::Wait, None).unwrap();
+    drop(endpoint.loan(64).unwrap());
+    let good = attached.geometry;
+    let refused = |geometry| SubscriberLink::open(attached.fd.as_fd(), geometry).is_err();
+    for depth in [0, 3 + 4, u32::MAX] {
+        assert!(refused(LinkGeometry { depth, ..good }), "{depth}");
+    }
+    for slots in [0, good.slots + 1, u32::MAX] {
+        assert!(refused(LinkGeometry { slots, ..good }), "{slots}");
+    }
+    assert!(refused(LinkGeometry {
+        leases_max: 0,
+        ..good
+    }));
+    let segment = endpoint.segments()[0].clone();
+    let mut link = SubscriberLink::open(attached.fd.as_fd(), good).unwrap();
+    let good = segment.geometry();
+    for slots in [0, good.slots + 1, u32::MAX] {
+        let geometry = crate::DataGeometry { slots, ..good };
+        assert!(link.add_segment(segment.as_fd(), geometry).is_err());
+    }
+    for payload_bytes in [0, 5000, u32::MAX] {
+        let geometry = crate::DataGeometry {
+            payload_bytes,
+            ..good
+        };
+        assert!(link.add_segment(segment.as_fd(), geometry).is_err());
+    }
+    // A link is not a data segment, even if its length fits.
+    let not_data = link.add_segment(attached.fd.as_fd(), good).unwrap_err();
+    assert!(not_data.to_string().contains("not sealed"), "{not_data}");
+}

@@ -1,0 +1,93 @@
+//! One mapping, and the two ways into it: words that several processes load and store, and bytes.
+//!
+//! | way in           | what it gives                | why it cannot go wrong                                        |
+//! |------------------|------------------------------|---------------------------------------------------------------|
+//! | [`Map::word`]    | a reference to atomics only  | any bits are a value of it, and others may change it any time |
+//! | [`Map::bytes`]   | a raw pointer                | making it is safe; whoever reads through it says why it may   |
+//!
+//! Both check the place against the length of the mapping, and the file behind it cannot shrink (it is sealed), so that
+//! every address inside is backed by memory for as long as the [`Map`] lives.
+
+use crate::layout::{BellWords, LinkHead, RingEntry, SegmentHeader, SlotWords};
+use crate::sync::AtomicU64;
+use memmap2::MmapRaw;
+use std::fmt;
+
+/// A type that shared memory may hold and several processes may touch at once.
+///
+/// # Safety
+///
+/// It is made of atomics and of padding only, every pattern of bits is a value of it, it has no drop glue, and its layout is
+/// fixed (`repr(C)` or `repr(transparent)`).
+pub(crate) unsafe trait Word {}
+
+// SAFETY: it is an atomic, and any 64 bits are a number.
+unsafe impl Word for AtomicU64 {}
+// SAFETY: atomics and padding, `repr(C)`; `layout` asserts where each of them stands.
+unsafe impl Word for SegmentHeader {}
+// SAFETY: as above.
+unsafe impl Word for LinkHead {}
+// SAFETY: as above.
+unsafe impl Word for RingEntry {}
+// SAFETY: as above.
+unsafe impl Word for BellWords {}
+// SAFETY: as above.
+unsafe impl Word for SlotWords {}
+
+/// A mapped file, unmapped when dropped.
+pub(crate) struct Map {
+    raw: MmapRaw,
+    writable: bool,
+}
+
+impl Map {
+    /// Takes over `raw`, of a file that is sealed against shrinking. `writable` says how it was mapped.
+    pub(crate) fn new(raw: MmapRaw, writable: bool) -> Self {
+        Self { raw, writable }
+    }
+
+    pub(crate) fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// The words at `offset`. In a map that is read only they may be loaded, never stored: a store ends the process.
+    ///
+    /// # Panics
+    ///
+    /// If they are not inside, or not aligned: offsets come from checked geometry, so that would be a bug here.
+    #[inline]
+    pub(crate) fn word<T: Word>(&self, offset: usize) -> &T {
+        self.check(offset, size_of::<T>(), align_of::<T>());
+        // SAFETY: `check` has seen that all of it is inside the mapping, which lives as long as `&self`, and aligned (the
+        // mapping starts at a page). `T: Word`: whatever bits are there are a `T`, and since it is made of atomics others
+        // may store at any time. Nobody makes a `&mut` to mapped memory that holds words.
+        unsafe { &*self.raw.as_mut_ptr().add(offset).cast::<T>() }
+    }
+
+    /// Where `count` bytes at `offset` stand.
+    ///
+    /// # Panics
+    ///
+    /// As [`word`](Self::word).
+    #[inline]
+    pub(crate) fn bytes(&self, offset: usize, count: usize) -> *mut u8 {
+        self.check(offset, count, 1);
+        self.raw.as_mut_ptr().wrapping_add(offset)
+    }
+
+    #[inline]
+    fn check(&self, offset: usize, count: usize, align: usize) {
+        let end = offset.checked_add(count);
+        assert!(
+            end.is_some_and(|end| end <= self.raw.len()) && offset.is_multiple_of(align),
+            "a place in a segment is inside it and aligned"
+        );
+    }
+}
+
+impl fmt::Debug for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let access = if self.writable { "rw" } else { "r" };
+        write!(f, "Map({} bytes, {access})", self.raw.len())
+    }
+}

@@ -1,0 +1,13 @@
+//! Calls to the operating system for memory and for waiting, and the memory that is mapped.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("mproc-shm runs on Linux only: see the crate's documentation");
+
+mod linux;
+mod map;
+
+pub(crate) use linux::{create, open, wait, wait_any, wake_all};
+pub(crate) use map::Map;
+
+#[cfg(test)]
+mod tests;
