@@ -178,3 +178,18 @@ fn a_shutdown_during_a_wait_in_a_callback_is_not_slept_over() {
     assert_eq!(spun, Spun::Shutdown);
     assert_eq!(script.now() - before, 2 * SECOND);
 }
+
+/// Readied by another thread when it ended, it stayed in its seat at the driver until another processor took that.
+#[test]
+fn a_processor_that_another_thread_ends_is_let_go_of_by_its_driver() {
+    let node = Node::simulated(1);
+    let driver = node.driver("shared").unwrap();
+    let ended = driver.spawn("ended", closure(|(): (), _cx| ())).unwrap();
+    ended.send(()).unwrap();
+    node.settle();
+    ended.stop();
+    node.settle();
+    let weak = ended.downgrade();
+    drop(ended);
+    assert!(weak.upgrade().is_none());
+}

@@ -146,7 +146,7 @@ pub(crate) fn report(script: &mut Main, ledgers: &[Counted], display_name: &str)
             let mut dropped: Vec<(String, u64)> = known
                 .dropped
                 .iter()
-                .map(|(cause, count)| (format!("{cause:?}").to_lowercase(), count))
+                .map(|(cause, count)| (cause.to_string(), count))
                 .collect();
             dropped.push(("refused".to_owned(), known.refused));
             accounts.push(Account {

@@ -45,7 +45,6 @@ impl<P: Handle<M>, M> Call<P, M> {
             target,
             state: Mutex::new(CallState {
                 message: Some(message),
-                sent: false,
                 cancelled: false,
                 answered: false,
                 result: None,
@@ -58,7 +57,6 @@ impl<P: Handle<M>, M> Call<P, M> {
 struct CallState<M, R> {
     /// Until the handler takes it, or the caller takes it back.
     message: Option<M>,
-    sent: bool,
     cancelled: bool,
     answered: bool,
     result: Option<Result<R, CallError>>,
@@ -113,8 +111,6 @@ impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for Call<P,
             // It may have stood in line outside. Here it takes its place among what the handler sends.
             self.target.cell.resign(self.target.lane, ticket);
         }
-        // `sent` is set before the parcel is on its way: its handler may answer before we come back.
-        self.state.lock().sent = true;
         let target = &self.target;
         let mut parcel = Some(Asked(self.clone()));
         let result = if current::handler().is_some() {
@@ -125,10 +121,7 @@ impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for Call<P,
                 .poll_push(target.lane, ticket, waker, &mut parcel)
             {
                 Reserve::Granted => return Poll::Ready(Ok(())),
-                Reserve::Full => {
-                    self.state.lock().sent = false;
-                    return Poll::Pending;
-                }
+                Reserve::Full => return Poll::Pending,
                 Reserve::Closed => Err(self.stopped()),
             }
         } else {
@@ -139,7 +132,6 @@ impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for Call<P,
             }
         };
         if result.is_err() {
-            self.state.lock().sent = false;
             target.cell.count_returned();
         }
         Poll::Ready(result)

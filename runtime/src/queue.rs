@@ -378,7 +378,7 @@ impl<I: Items> Queue<I> {
         progress: &Progress,
     ) -> Reserve {
         if self.closed {
-            self.forget(ticket);
+            ticket.number = None;
             return Reserve::Closed;
         }
         let Some(number) = ticket.number else {
@@ -433,10 +433,6 @@ impl<I: Items> Queue<I> {
         }
         // Relaxed is enough for `false`: reading an old `true` costs the consumer one visit in vain.
         progress.wanted.store(false, Relaxed);
-    }
-
-    fn forget(&mut self, ticket: &mut Ticket) {
-        ticket.number = None;
     }
 
     /// Leaves the line. A place that was granted meanwhile goes to the next in line: wake those returned.

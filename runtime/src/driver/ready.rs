@@ -100,6 +100,8 @@ impl ReadyCells {
             (After::Ended, Some(number)) => {
                 // Whoever readies it from now on finds no seat, and no place in the inbox.
                 seat.set(None);
+                // Not the last reference: `cell` is another.
+                self.seats[number as usize] = None;
                 self.free.push(number);
                 Some(cell)
             }
