@@ -36,11 +36,13 @@ pub enum DropCause {
     SenderEnded,
     /// Its subscription ended while it was queued.
     Unsubscribed,
+    /// It came from another process, and its bytes are no value of the topic's type.
+    Undecodable,
 }
 
 impl DropCause {
     /// All causes, in the order in which tables show them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Evicted,
         Self::NoRoom,
         Self::Stopped,
@@ -50,6 +52,7 @@ impl DropCause {
         Self::TargetEnded,
         Self::SenderEnded,
         Self::Unsubscribed,
+        Self::Undecodable,
     ];
 
     /// The cause in words: `no room`, `target ended`.
@@ -64,6 +67,7 @@ impl DropCause {
             Self::TargetEnded => "target ended",
             Self::SenderEnded => "sender ended",
             Self::Unsubscribed => "unsubscribed",
+            Self::Undecodable => "undecodable",
         }
     }
 }

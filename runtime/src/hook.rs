@@ -64,6 +64,15 @@ pub fn dropped(receiver: &Name, message_type: &str, cause: DropCause) {
     let _ = (receiver, message_type, cause);
 }
 
+/// For links to other processes: something that is no error of this program and must not pass unseen.
+pub fn remote(what: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(what, "other process");
+    if nobody_listens() {
+        eprintln!("mproc: {what}");
+    }
+}
+
 pub(crate) fn ended(processor: &Name, exit: &Exit) {
     #[cfg(feature = "tracing")]
     tracing::debug!(processor = processor.as_str(), %exit, "ended");

@@ -23,8 +23,10 @@ mod lane;
 mod mailbox;
 mod name;
 mod outbox;
+mod outside;
 mod parcel;
 mod parcels;
+mod parker;
 mod pending;
 mod permit;
 mod processor;
@@ -55,6 +57,7 @@ pub use lane::{LaneBell, LaneSource};
 pub use mailbox::{Lane, LaneId, MailboxOptions};
 pub use name::{NAME_BYTES_MAX, Name, NameError};
 pub use outbox::{Attempt, OUTBOX_CAPACITY, OutboxKey, Undelivered};
+pub use outside::Outside;
 pub use pending::{Operation, Pending};
 pub use permit::Permit;
 pub use processor::{

@@ -303,7 +303,7 @@ impl<I: Items> Queue<I> {
     /// True if no one stands in line. A place that has just become free while somebody does is theirs, although it was not
     /// handed out yet: the consumer, having seen that it is wanted, is on its way to do so.
     #[inline]
-    fn nobody_waits(&self) -> bool {
+    pub fn nobody_waits(&self) -> bool {
         match &self.waiting {
             None => true,
             Some(waiting) => waiting.in_order.is_empty(),

@@ -5,10 +5,12 @@
 //! measures how long handlers take and decides nothing that a processor could see. (`tests/layering.rs` looks.)
 
 use crate::driver::simulated::Simulation;
+use crate::outside::Outside;
+use crate::parker::Parker;
 use crate::sync::thread;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
@@ -40,17 +42,30 @@ impl World {
     pub(crate) fn park(&self, deadline: Option<Instant>) {
         match (self, deadline) {
             (Self::Simulated(simulation), _) => simulation.park(deadline),
-            (Self::Real, None) => thread::park(),
+            (Self::Real, None) => park_thread(None),
             #[cfg(not(loom))]
             (Self::Real, Some(deadline)) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if !left.is_zero() {
-                    thread::park_timeout(left);
+                    park_thread(Some(left));
                 }
             }
             // A model has no time; a limit there is a wake-up that may come at any moment.
             #[cfg(loom)]
             (Self::Real, Some(_)) => thread::yield_now(),
+        }
+    }
+
+    /// As [`park`](Self::park), and news from `outside` end it too. For a driver that has nothing to do.
+    pub(crate) fn park_in(&self, outside: &Arc<dyn Outside>, deadline: Option<Instant>) {
+        match self {
+            Self::Simulated(simulation) => simulation.park(deadline),
+            Self::Real => {
+                let slept = PLACE.try_with(|place| place.parker.sleep_in(outside, deadline));
+                if slept.is_err() {
+                    self.park(deadline);
+                }
+            }
         }
     }
 
@@ -114,36 +129,53 @@ fn spins_real() -> u32 {
     0
 }
 
-/// The waker of the calling thread: unparks it.
-#[cfg(not(loom))]
+/// Where the calling thread sleeps, and the waker that ends it.
+struct Place {
+    parker: Arc<Parker>,
+    waker: Waker,
+}
+
+impl Place {
+    fn new() -> Self {
+        let parker = Arc::new(Parker::new(thread::current()));
+        let waker = Waker::from(parker.clone());
+        Self { parker, waker }
+    }
+}
+
+crate::sync::thread_local!(static PLACE: Place = Place::new());
+
+/// The waker of the calling thread: ends its sleep, in whichever bed.
 fn thread_waker() -> Waker {
-    thread_local!(static WAKER: Waker = Waker::from(Arc::new(Unpark(std::thread::current()))));
-    // A thread that is being torn down has lost the cache, but can still sleep.
-    WAKER
-        .try_with(Waker::clone)
-        .unwrap_or_else(|_| Waker::from(Arc::new(Unpark(std::thread::current()))))
+    PLACE
+        .try_with(|place| place.waker.clone())
+        .unwrap_or_else(|_| Place::new().waker)
+}
+
+#[cfg(not(loom))]
+fn park_thread(limit: Option<Duration>) {
+    let parked = PLACE.try_with(|place| {
+        place.parker.park(|| match limit {
+            None => thread::park(),
+            Some(limit) => thread::park_timeout(limit),
+        });
+    });
+    if parked.is_err() {
+        // A thread that is being torn down has lost its place, and its wakers wake nobody. It can still wait: it looks again
+        // from time to time.
+        let limit = limit.unwrap_or(Duration::MAX);
+        thread::park_timeout(limit.min(Duration::from_millis(1)));
+    }
 }
 
 #[cfg(loom)]
-fn thread_waker() -> Waker {
-    Waker::from(Arc::new(Unpark(thread::current())))
+fn park_thread(_no_limit: Option<Duration>) {
+    PLACE.with(|place| place.parker.park(thread::park));
 }
 
 /// Which thread this is, to tell it from others.
 pub(crate) fn this_thread() -> ThreadId {
     std::thread::current().id()
-}
-
-struct Unpark(thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
-    }
 }
 
 /// `now + limit`, or `None` if that is beyond what the clock can say: a wait without an end.
@@ -154,4 +186,46 @@ pub(crate) fn deadline_after(now: Instant, limit: Duration) -> Option<Instant> {
 thread_local! {
     /// In which simulations the thread takes part: normally none or one.
     pub(crate) static TAKES_PART: RefCell<Vec<(usize, usize)>> = const { RefCell::new(Vec::new()) };
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::driver::Completion;
+    use std::sync::mpsc::{Sender, channel};
+
+    /// Waits when its thread is torn down.
+    struct Late {
+        over: Arc<Completion>,
+        tell: Sender<bool>,
+        waits: Sender<()>,
+    }
+
+    impl Drop for Late {
+        fn drop(&mut self) {
+            self.waits.send(()).unwrap();
+            let deadline = World::Real.now() + Duration::from_secs(20);
+            let came = self.over.wait(&World::Real, Some(deadline));
+            self.tell.send(came).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_thread_that_is_being_torn_down_can_still_wait() {
+        thread_local!(static LATE: RefCell<Option<Late>> = const { RefCell::new(None) });
+        let over = Arc::new(Completion::default());
+        let (tell, told) = channel();
+        let (waits, waiting) = channel();
+        let theirs = over.clone();
+        let thread = thread::spawn(move || {
+            let over = theirs;
+            LATE.set(Some(Late { over, tell, waits }));
+            // Made after it, and therefore torn down before it on most systems.
+            let _waker = World::Real.waker();
+        });
+        waiting.recv().unwrap();
+        over.complete();
+        thread.join().unwrap();
+        assert_eq!(told.iter().collect::<Vec<_>>(), [true]);
+    }
 }

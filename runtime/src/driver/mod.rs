@@ -25,6 +25,7 @@ use crate::exit::Exit;
 use crate::id::{DriverId, ProcessorId};
 use crate::mailbox::{MailboxOptions, Signals};
 use crate::name::Name;
+use crate::outside::Outside;
 use crate::processor::Processor;
 use crate::queue::WhenFull;
 use crate::runtime::{Idle, RuntimeCore};
@@ -87,6 +88,8 @@ pub(crate) struct DriverCore {
     members: Mutex<BTreeMap<ProcessorId, CellRef>>,
     /// The thread that runs it, and how to wake it.
     seat: OnceLock<Seat>,
+    /// What others than this process reach it by, if a lane needs that. Set by the driver's own thread.
+    outside: OnceLock<Arc<dyn Outside>>,
     ended: Completion,
     join: Mutex<Option<sync_thread::JoinHandle<()>>>,
     counters: Counters,
@@ -135,6 +138,7 @@ impl DriverCore {
             nearest_ns: AtomicU64::new(u64::MAX),
             members: Mutex::new(BTreeMap::new()),
             seat: OnceLock::new(),
+            outside: OnceLock::new(),
             ended: Completion::default(),
             join: Mutex::new(None),
             counters: Counters::default(),
@@ -191,6 +195,32 @@ impl DriverCore {
         };
         let taken = self.seat.set(seat).is_err();
         assert!(!taken, "a driver is run by one thread");
+    }
+
+    /// What reaches this driver from outside, made now if it is wanted for the first time. On its own thread only: then
+    /// that thread is awake, and looks there before it sleeps.
+    pub(crate) fn outside(
+        &self,
+        make: impl FnOnce() -> Option<Arc<dyn Outside>>,
+    ) -> Option<Arc<dyn Outside>> {
+        assert!(
+            self.is_current_thread(),
+            "what reaches a driver from outside is asked for on the driver's own thread"
+        );
+        if self.world().is_simulated() {
+            return None;
+        }
+        if self.outside.get().is_none() {
+            // Not inside `get_or_init`: `make` may fail, and may ask for it itself, and is then the second to set it.
+            let _late = self.outside.set(make()?);
+        }
+        self.outside.get().cloned()
+    }
+
+    /// Looks for what came from outside. True if there was anything.
+    #[inline]
+    fn look_outside(&self) -> bool {
+        self.outside.get().is_some_and(|outside| outside.look())
     }
 
     /// Puts a cell that has just become ready on the ready queue.
@@ -259,9 +289,10 @@ impl DriverCore {
         }
     }
 
-    /// Moves what came through the inbox to the ready queue.
+    /// Moves what came from outside and through the inbox to the ready queue.
     #[inline]
     fn collect(self: &Arc<Self>) {
+        self.look_outside();
         if !self.inbox.has_mail() {
             return;
         }
@@ -364,17 +395,20 @@ impl DriverCore {
         self.inbox.may_sleep()
     }
 
-    /// Sleeps until something comes through the inbox, a deadline comes, or `limit` has passed.
+    /// Sleeps until something comes through the inbox or from outside, a deadline comes, or `limit` has passed.
     pub(crate) fn sleep(&self, limit: Option<Instant>) {
         current::forget_clock();
         match self.runtime.options.idle {
             Idle::SpinThenPark => {
-                if self.runtime.spin_until(|| self.inbox.has_mail()) {
+                if self
+                    .runtime
+                    .spin_until(|| self.inbox.has_mail() || self.look_outside())
+                {
                     return;
                 }
             }
             Idle::Park => {}
-            // Its loop looks again: into the inbox, at the clock, at the end.
+            // Its loop looks again: outside, into the inbox, at the clock, at the end.
             Idle::Spin if !self.world().is_simulated() => {
                 if self.runtime.is_idle_watched() {
                     self.runtime.a_driver_is_idle();
@@ -401,7 +435,11 @@ impl DriverCore {
         self.counters
             .parks
             .store(self.counters.parks.load(Relaxed) + 1, Relaxed);
-        self.world().park(until);
+        match self.outside.get() {
+            None => self.world().park(until),
+            // A script is not served here, so what it finds in its last look comes through its inbox.
+            Some(outside) => self.world().park_in(outside, until),
+        }
         // `asleep` may stay up after a time-out: then the next post rings for nothing, which costs less than looking.
     }
 
