@@ -25,6 +25,8 @@ use crate::points::reach;
 use crate::segment::BellMap;
 use crate::sync::{AcqRel, Relaxed, SeqCst, fence};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 #[cfg(not(loom))]
 mod page {
@@ -61,7 +63,7 @@ mod page {
         pub fn bell(&self, index: usize) -> Bell {
             let map = self.map.clone();
             let _there = map.words(index);
-            Bell { map, index }
+            Bell::new(map, index)
         }
     }
 
@@ -107,6 +109,8 @@ pub use page::{BellPage, PeerBells};
 pub struct Bell {
     map: Arc<BellMap>,
     index: usize,
+    /// A thread is about to sleep, or sleeps. Only to find a second one.
+    asleep: AtomicBool,
 }
 
 /// A sleep that was announced: the driver looks once more at everything that could wake it, and only then waits.
@@ -118,9 +122,41 @@ pub struct Drowsy<'a> {
 }
 
 impl Bell {
+    fn new(map: Arc<BellMap>, index: usize) -> Self {
+        let asleep = AtomicBool::new(false);
+        Self { map, index, asleep }
+    }
+
+    #[cfg(loom)]
+    pub(crate) fn of(map: Arc<BellMap>) -> Self {
+        Self::new(map, 0)
+    }
+
     /// Announces that this driver is going to sleep. What is queued from now on rings; what was queued before is seen by
     /// whoever looks after this call.
+    ///
+    /// In a child made by `fork` the wait does not begin: nobody could end it.
     pub fn about_to_sleep(&mut self) -> Drowsy<'_> {
+        // A sleep that was forgotten rather than dropped is over, since this is the only handle.
+        self.asleep.store(false, Relaxed);
+        self.about_to_sleep_shared()
+    }
+
+    /// [`about_to_sleep`](Self::about_to_sleep) for a driver that keeps its bell behind an `Arc`.
+    ///
+    /// # Lost wake-ups
+    ///
+    /// Only one thread at a time may sleep on a bell: `sleeping` names one sleep, so that of two, one could sleep through
+    /// what the other was woken for. Builds with debug assertions panic when a second one begins.
+    pub fn about_to_sleep_shared(&self) -> Drowsy<'_> {
+        let second = self.asleep.swap(true, Relaxed);
+        debug_assert!(!second, "one thread at a time sleeps on a bell");
+        if !self.map.is_here() {
+            return Drowsy {
+                bell: self,
+                seen: 0,
+            };
+        }
         let words = self.map.words(self.index);
         let seen = words.bell.bell.load();
         // A swap rather than a store costs nothing here. It lets the model checker see that this comes after what a ringer has
@@ -134,6 +170,9 @@ impl Bell {
     /// Wakes the driver from another thread of its own process. Unlike a ringer it does not ask whether anybody sleeps: it is
     /// for what peers cannot do themselves, as when they are dead.
     pub fn ring_self(&self) {
+        if !self.map.is_here() {
+            return;
+        }
         self.map.words(self.index).bell.bell.bump_and_wake();
     }
 
@@ -149,17 +188,29 @@ impl Bell {
 impl Drowsy<'_> {
     /// Sleeps until somebody rings. Returns early for no reason at times.
     pub fn wait(self) {
+        self.wait_until(None);
+    }
+
+    /// Sleeps until somebody rings, but not past `until`: what else the driver has to do then, such as its next timer. `None`
+    /// is no limit. Returns early for no reason at times.
+    pub fn wait_until(self, until: Option<Instant>) {
+        if !self.bell.map.is_here() {
+            return;
+        }
         let words = self.bell.map.words(self.bell.index);
-        // No limit: it would be a reason to wake up that has nothing to do with messages.
-        words.bell.bell.wait(self.seen, None);
+        let limit = until.map(|until| until.saturating_duration_since(Instant::now()));
+        words.bell.bell.wait(self.seen, limit);
     }
 }
 
 /// Awake again.
 impl Drop for Drowsy<'_> {
     fn drop(&mut self) {
-        let words = self.bell.map.words(self.bell.index);
-        words.sleeping.sleeping.swap(0, Relaxed);
+        self.bell.asleep.store(false, Relaxed);
+        if self.bell.map.is_here() {
+            let words = self.bell.map.words(self.bell.index);
+            words.sleeping.sleeping.swap(0, Relaxed);
+        }
     }
 }
 
@@ -177,7 +228,7 @@ pub struct Ringer {
 
 impl Ringer {
     /// Wakes the driver if it sleeps. What this thread has stored before is seen by the driver when it is awake. Costs a fence
-    /// and a load when it is awake already. True if it rang.
+    /// and a load when it is awake already. True if it rang; never in a child made by `fork`.
     pub fn ring(&self) -> bool {
         // Partner: the fence in `Bell::about_to_sleep`.
         fence(SeqCst);
@@ -186,6 +237,9 @@ impl Ringer {
 
     /// [`ring`](Self::ring), by a caller that has just made the fence for several of them.
     pub(crate) fn ring_after_fence(&self) -> bool {
+        if !self.map.is_here() {
+            return false;
+        }
         let words = self.map.words(self.index);
         let sleeping = &words.sleeping.sleeping;
         let epoch = sleeping.load(Relaxed);
@@ -215,7 +269,7 @@ mod models {
             map: map.clone(),
             index: 0,
         };
-        (Bell { map, index: 0 }, ringer)
+        (Bell::new(map, 0), ringer)
     }
 
     /// Sleeps until all tails are 1. A wake-up that is lost is a deadlock, which the model reports.
@@ -324,6 +378,38 @@ mod tests {
         assert!(!ringer.ring(), "it was woken already");
         drowsy.wait();
         assert!(PeerBells::open(page.as_fd()).unwrap().ringer(15).is_err());
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_limit() {
+        let page = BellPage::create([0; 16]).unwrap();
+        let bell = page.bell(0);
+        let begin = Instant::now();
+        // Nobody rings: only the limit ends it, apart from wake-ups for no reason.
+        let until = begin + std::time::Duration::from_millis(20);
+        while Instant::now() < until {
+            bell.about_to_sleep_shared().wait_until(Some(until));
+        }
+        bell.about_to_sleep_shared().wait_until(Some(begin));
+        assert_eq!(bell.map.words(0).sleeping.sleeping.load(Relaxed), 0);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "one thread at a time sleeps on a bell")]
+    fn a_second_sleeper_is_found() {
+        let page = BellPage::create([0; 16]).unwrap();
+        let bell = page.bell(0);
+        let _first = bell.about_to_sleep_shared();
+        let _second = bell.about_to_sleep_shared();
+    }
+
+    #[test]
+    fn a_sleep_that_was_forgotten_is_over_when_the_next_begins() {
+        let page = BellPage::create([0; 16]).unwrap();
+        let mut bell = page.bell(0);
+        std::mem::forget(bell.about_to_sleep());
+        drop(bell.about_to_sleep());
     }
 
     #[test]

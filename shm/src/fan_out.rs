@@ -1,9 +1,12 @@
 //! One publisher and all its links: slots go out to them and come back. Private memory, and the words of the links; no
 //! payload is touched here. All of it is called under the publisher's own lock.
 
+use crate::bell::Ringer;
 use crate::error::Violation;
-use crate::link::{LinkWords, PublisherHalf, Pushed, Standing, WhenFull};
-use crate::slots::{HISTORY, LINKS_MAX, LOCAL, Slots, bits};
+use crate::link::{LinkWords, Offered, PublisherHalf, Standing, WhenFull};
+use crate::slots::{HISTORY, LINK_FIRST, LINKS_MAX, LOCAL, Slots};
+use crate::sync::{SeqCst, fence};
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +14,47 @@ use std::sync::Arc;
 /// A link of one publisher. Never used again for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(u64);
+
+impl LinkId {
+    /// The low bits are the holder, so that a link is found without a search.
+    const HOLDER_BITS: u32 = 11;
+
+    fn new(serial: u64, holder: u32) -> Self {
+        const { assert!(LINK_FIRST as usize + LINKS_MAX <= 1 << Self::HOLDER_BITS) };
+        Self(serial << Self::HOLDER_BITS | u64::from(holder))
+    }
+
+    fn holder(self) -> u32 {
+        self.0 as u32 & ((1 << Self::HOLDER_BITS) - 1)
+    }
+}
+
+/// What is kept as long as a link's subscriber has a sample queued or leased.
+pub type Guard = Arc<dyn Any + Send + Sync>;
+
+/// What became of a sample on one link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "only some of these mean that it is queued"]
+pub enum Queued {
+    /// It is queued.
+    Queued {
+        /// The link was full, and its oldest queued sample was taken back.
+        evicted: bool,
+    },
+    /// The link was full, and drops what is new.
+    Dropped,
+    /// The link was full, and wants the publisher to know.
+    Refused,
+    /// The link was full, and is closed now. What is queued can still be taken.
+    Overflowed,
+    /// The link was full, and loses nothing: nothing happened. Wait for room.
+    Full,
+    /// The link gets nothing any more: it has ended, or its subscriber has left.
+    Gone {
+        /// Its subscriber does not keep to the protocol, which was seen just now.
+        violation: Option<Violation>,
+    },
+}
 
 /// Why a link did not get a sample that was published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +79,65 @@ enum Phase {
     Faulted,
 }
 
-#[derive(Debug)]
 struct Link {
     id: LinkId,
     phase: Phase,
     half: PublisherHalf,
-    /// How many slots it holds, as far as is known.
-    held: u32,
+    out: Out,
+    /// Wakes its subscriber's driver, until the link has ended.
+    ringer: Option<Ringer>,
+    /// Its subscriber is asked to ring: for this link alone, and for all.
+    watched: [bool; 2],
+}
+
+impl Link {
+    fn watch(&mut self, which: Watched, on: bool) {
+        let watched = &mut self.watched[which as usize];
+        if *watched != on {
+            *watched = on;
+            self.half.announce_wait(on);
+        }
+    }
+}
+
+/// Why a link is watched.
+#[derive(Clone, Copy)]
+enum Watched {
+    Alone,
+    WithAll,
+}
+
+/// What a link holds, as far as is known: its slots in no order, each with its guard.
+#[derive(Default)]
+struct Out {
+    held: Vec<(u32, Option<Guard>)>,
+    /// By slot: its place in `held`, for those that are there.
+    places: Vec<u32>,
+}
+
+impl Out {
+    fn add(&mut self, slot: u32, guard: Option<Guard>) {
+        let index = slot as usize;
+        if index >= self.places.len() {
+            self.places.resize(index + 1, 0);
+        }
+        self.places[index] = self.held.len() as u32;
+        self.held.push((slot, guard));
+    }
+
+    fn remove(&mut self, slot: u32) -> Option<Guard> {
+        let place = self.places[slot as usize] as usize;
+        let (found, guard) = self.held.swap_remove(place);
+        assert_eq!(found, slot, "a link gives back what it holds");
+        if let Some((moved, _)) = self.held.get(place) {
+            self.places[*moved as usize] = place as u32;
+        }
+        guard
+    }
+
+    fn slots(&self) -> Vec<u32> {
+        self.held.iter().map(|(slot, _)| *slot).collect()
+    }
 }
 
 /// What the slots of a publisher are used for. Each is counted once.
@@ -77,9 +173,13 @@ pub struct Reaped {
 /// See the module's documentation.
 pub(crate) struct FanOut {
     pub(crate) slots: Slots,
-    /// By holder's bit.
+    /// By holder. The first ones are no links.
     links: Vec<Option<Link>>,
-    next_id: u64,
+    next_serial: u64,
+    /// New links are watched, too.
+    watching_all: bool,
+    /// Of samples that came back. Dropping one may run anything, so nothing here does.
+    released: Vec<Guard>,
     /// Slots of the last samples, oldest first; each has the bit `HISTORY`.
     history: VecDeque<u32>,
     history_max: usize,
@@ -89,8 +189,10 @@ impl FanOut {
     pub(crate) fn new(history_max: usize) -> Self {
         Self {
             slots: Slots::new(),
-            links: Vec::new(),
-            next_id: 0,
+            links: (0..LINK_FIRST).map(|_| None).collect(),
+            next_serial: 0,
+            watching_all: false,
+            released: Vec::new(),
             history: VecDeque::new(),
             history_max,
         }
@@ -98,44 +200,78 @@ impl FanOut {
 
     /// Adds a link and queues on it what is kept for those who come late, as much as its queue has room for. `None` if there
     /// are as many links as can be.
-    pub(crate) fn attach(&mut self, words: Arc<LinkWords>) -> Option<LinkId> {
-        let bit = match self.links.iter().position(Option::is_none) {
-            Some(bit) => bit,
-            None if self.links.len() < LINKS_MAX => {
+    pub(crate) fn attach(
+        &mut self,
+        words: Arc<LinkWords>,
+        ringer: Option<Ringer>,
+    ) -> Option<LinkId> {
+        let first = LINK_FIRST as usize;
+        let bit = match self.links[first..].iter().position(Option::is_none) {
+            Some(index) => first + index,
+            None if self.links.len() < first + LINKS_MAX => {
                 self.links.push(None);
                 self.links.len() - 1
             }
             None => return None,
         };
-        let id = LinkId(self.next_id);
-        self.next_id += 1;
+        let id = LinkId::new(self.next_serial, bit as u32);
+        self.next_serial += 1;
         let depth = words.geometry().depth as usize;
         let mut half = PublisherHalf::new(words);
         let skip = self.history.len().saturating_sub(depth);
-        let mut held = 0;
+        let mut out = Out::default();
         for slot in self.history.iter().skip(skip) {
             // A new link is not full, and its peer has not seen it yet.
-            if half.push(*slot, |_| {}) == Ok(Pushed::Queued) {
+            if half.offer() == Ok(Offered::Room(None)) {
+                half.commit(*slot);
                 self.slots.hold(*slot, bit as u32);
-                held += 1;
+                out.add(*slot, None);
             }
         }
-        let phase = Phase::Live;
-        self.links[bit] = Some(Link {
+        let mut link = Link {
             id,
-            phase,
+            phase: Phase::Live,
             half,
-            held,
-        });
+            out,
+            ringer,
+            watched: [false; 2],
+        };
+        link.watch(Watched::WithAll, self.watching_all);
+        self.links[bit] = Some(link);
         Some(id)
     }
 
-    fn find(&mut self, id: LinkId) -> Option<(u32, &mut Link)> {
-        let mut links = self.links.iter_mut().enumerate();
-        links.find_map(|(bit, link)| {
-            let link = link.as_mut().filter(|link| link.id == id)?;
-            Some((bit as u32, link))
-        })
+    fn find(&self, id: LinkId) -> Option<&Link> {
+        let link = self.links.get(id.holder() as usize)?.as_ref();
+        link.filter(|link| link.id == id)
+    }
+
+    fn find_mut(&mut self, id: LinkId) -> Option<&mut Link> {
+        let link = self.links.get_mut(id.holder() as usize)?.as_mut();
+        link.filter(|link| link.id == id)
+    }
+
+    /// The holder of a link that gets what is queued.
+    fn live_bit(&self, id: LinkId) -> Option<u32> {
+        let live = self.find(id)?.phase == Phase::Live;
+        live.then_some(id.holder())
+    }
+
+    /// The link does not hold `slot` any more.
+    fn back(&mut self, bit: u32, slot: u32) {
+        if let Some(link) = &mut self.links[bit as usize] {
+            self.released.extend(link.out.remove(slot));
+        }
+        self.slots.let_go(slot, bit);
+    }
+
+    /// Forgets a link that has ended, once it holds nothing.
+    fn forget_if_over(&mut self, bit: u32) {
+        let link = &mut self.links[bit as usize];
+        let over = |link: &Link| link.phase == Phase::Leaving && link.out.held.is_empty();
+        if link.as_ref().is_some_and(over) {
+            *link = None;
+        }
     }
 
     /// The links that get what is published.
@@ -156,24 +292,125 @@ impl FanOut {
     pub(crate) fn full(&mut self) -> Vec<LinkId> {
         let mut full = Vec::new();
         for bit in 0..self.links.len() {
-            let Some(link) = &mut self.links[bit] else {
+            let Some(link) = &self.links[bit] else {
                 continue;
             };
+            let id = link.id;
             if link.phase != Phase::Live || link.half.when_full() != WhenFull::Wait {
                 continue;
             }
-            match link.half.is_full() {
-                Ok(false) => {}
-                // Nobody will make room there.
-                Ok(true) => match link.half.subscriber_has_left() {
-                    Ok(false) => full.push(link.id),
-                    Ok(true) => self.leave_bit(bit as u32),
-                    Err(_) => self.fault(bit as u32),
-                },
-                Err(_) => self.fault(bit as u32),
+            // One that is gone holds back nobody.
+            if self.room_to_wait_for(bit as u32) == Err(Queued::Full) {
+                full.push(id);
             }
         }
         full
+    }
+
+    /// `Ok` if the live link `bit`, which loses nothing, has room.
+    fn room_to_wait_for(&mut self, bit: u32) -> Result<(), Queued> {
+        let Some(link) = &mut self.links[bit as usize] else {
+            return Err(Queued::Gone { violation: None });
+        };
+        let left = match link.half.is_full() {
+            Ok(false) => return Ok(()),
+            Ok(true) => link.half.subscriber_has_left(),
+            Err(violation) => Err(violation),
+        };
+        match left {
+            Ok(false) => Err(Queued::Full),
+            Ok(true) => {
+                // Nobody will make room there.
+                self.leave_bit(bit);
+                Err(Queued::Gone { violation: None })
+            }
+            Err(violation) => Err(self.gone(bit, violation)),
+        }
+    }
+
+    fn gone(&mut self, bit: u32, violation: Violation) -> Queued {
+        self.fault(bit);
+        let violation = Some(violation);
+        Queued::Gone { violation }
+    }
+
+    /// Queues `slot` on one link by that link's policy. `fill_in` is called when it is certain that it will be queued, and
+    /// before anybody can see it: after it, the slot is outstanding.
+    ///
+    /// `guard` is released when the link does not hold the slot any more: at once, if it is not queued.
+    pub(crate) fn queue(
+        &mut self,
+        id: LinkId,
+        slot: u32,
+        guard: Option<Guard>,
+        fill_in: impl FnOnce(&mut Slots),
+    ) -> Queued {
+        let Some(bit) = self.live_bit(id) else {
+            self.released.extend(guard);
+            return Queued::Gone { violation: None };
+        };
+        if self.slots.is_held_by(slot, bit) {
+            // Once more on the same link: right if it has come back since.
+            let link = self.links[bit as usize].as_mut().expect("it is live");
+            match link.half.standing(slot) {
+                Ok(Standing::Back) => self.back(bit, slot),
+                Ok(_) => panic!("a link holds a slot once"),
+                Err(violation) => {
+                    self.released.extend(guard);
+                    return self.gone(bit, violation);
+                }
+            }
+        }
+        self.queue_bit(bit, slot, guard, fill_in)
+    }
+
+    /// [`queue`](Self::queue) on a live link that does not hold the slot.
+    fn queue_bit(
+        &mut self,
+        bit: u32,
+        slot: u32,
+        guard: Option<Guard>,
+        fill_in: impl FnOnce(&mut Slots),
+    ) -> Queued {
+        let not_queued = match self.room(bit) {
+            Ok(evicted) => {
+                if let Some(evicted) = evicted {
+                    self.back(bit, evicted);
+                }
+                fill_in(&mut self.slots);
+                let link = self.links[bit as usize].as_mut();
+                let link = link.expect("it had room");
+                link.half.commit(slot);
+                link.out.add(slot, guard);
+                self.slots.hold(slot, bit);
+                let evicted = evicted.is_some();
+                return Queued::Queued { evicted };
+            }
+            Err(not_queued) => not_queued,
+        };
+        self.released.extend(guard);
+        not_queued
+    }
+
+    /// Makes room on a live link, where its policy says so. Gives the slot that was taken back for it.
+    fn room(&mut self, bit: u32) -> Result<Option<u32>, Queued> {
+        let when_full = |link: &Option<Link>| link.as_ref().map(|link| link.half.when_full());
+        if when_full(&self.links[bit as usize]) == Some(WhenFull::Wait) {
+            self.room_to_wait_for(bit)?;
+        }
+        let Some(link) = &mut self.links[bit as usize] else {
+            return Err(Queued::Gone { violation: None });
+        };
+        match link.half.offer() {
+            Ok(Offered::Room(evicted)) => Ok(evicted),
+            Ok(Offered::Dropped) => Err(Queued::Dropped),
+            Ok(Offered::Refused) => Err(Queued::Refused),
+            Ok(Offered::Overflowed) => {
+                link.phase = Phase::Leaving;
+                Err(Queued::Overflowed)
+            }
+            Err(violation) => Err(self.gone(bit, violation)),
+        }
     }
 
     /// Gives the filled, loaned `slot` to all live links, keeps it for `locals` if wanted, and remembers it for those who come
@@ -189,35 +426,23 @@ impl FanOut {
         self.slots.send(slot);
         let mut count = 0;
         for bit in 0..self.links.len() as u32 {
-            let slots = &mut self.slots;
-            let Some(link) = &mut self.links[bit as usize] else {
+            let Some(link) = &self.links[bit as usize] else {
                 continue;
             };
             if link.phase != Phase::Live {
                 continue;
             }
-            let held = &mut link.held;
-            let pushed = link.half.push(slot, |revoked| {
-                slots.let_go(revoked, bit);
-                *held -= 1;
-            });
             let id = link.id;
-            match pushed {
-                Ok(Pushed::Queued) => {
-                    slots.hold(slot, bit);
-                    *held += 1;
-                    count += 1;
-                }
-                Ok(Pushed::Dropped) => refused(id, Refusal::Dropped),
-                Ok(Pushed::Refused) => refused(id, Refusal::Full),
-                Ok(Pushed::Overflowed) => {
-                    link.phase = Phase::Leaving;
-                    refused(id, Refusal::Overflowed);
-                }
-                Err(violation) => {
-                    self.fault(bit);
-                    refused(id, Refusal::Faulted(violation));
-                }
+            match self.queue_bit(bit, slot, None, |_| {}) {
+                Queued::Queued { .. } => count += 1,
+                Queued::Dropped => refused(id, Refusal::Dropped),
+                Queued::Refused => refused(id, Refusal::Full),
+                Queued::Overflowed => refused(id, Refusal::Overflowed),
+                Queued::Gone {
+                    violation: Some(violation),
+                } => refused(id, Refusal::Faulted(violation)),
+                Queued::Gone { violation: None } => {}
+                Queued::Full => unreachable!("only we add, and there was room"),
             }
         }
         if locals {
@@ -250,8 +475,8 @@ impl FanOut {
 
     /// Looks for slots that links have given back; see [`Slots::collect`].
     pub(crate) fn collect(&mut self, wanted: Option<usize>) {
-        let mut faulted = 0_u64;
-        let links = &mut self.links;
+        let mut faulted = Vec::new();
+        let (links, released) = (&mut self.links, &mut self.released);
         self.slots.collect(wanted, |slot, holder| {
             let Some(Some(link)) = links.get_mut(holder as usize) else {
                 // Not a link, but this process or the history.
@@ -262,26 +487,104 @@ impl FanOut {
             }
             match link.half.standing(slot) {
                 Ok(Standing::Back) => {
-                    link.held -= 1;
+                    released.extend(link.out.remove(slot));
                     true
                 }
                 Ok(_) => false,
                 Err(_) => {
                     link.phase = Phase::Faulted;
-                    faulted |= 1 << holder;
+                    faulted.push(holder);
                     false
                 }
             }
         });
-        for bit in bits(faulted) {
+        for bit in faulted {
             self.fault(bit);
         }
-        for link in &mut self.links {
-            let over = |link: &Link| link.phase == Phase::Leaving && link.held == 0;
-            if link.as_ref().is_some_and(over) {
-                *link = None;
+        for bit in LINK_FIRST..self.links.len() as u32 {
+            self.forget_if_over(bit);
+        }
+    }
+
+    /// Takes back what one link has given back, after looking at all that it holds.
+    pub(crate) fn sweep(&mut self, id: LinkId) {
+        let bit = id.holder();
+        let mut at = 0;
+        while let Some(link) = self.find_mut(id) {
+            if link.phase == Phase::Faulted {
+                return;
+            }
+            let Some(&(slot, _)) = link.out.held.get(at) else {
+                return self.forget_if_over(bit);
+            };
+            match link.half.standing(slot) {
+                // Another one has its place now.
+                Ok(Standing::Back) => self.back(bit, slot),
+                Ok(_) => at += 1,
+                Err(_) => return self.fault(bit),
             }
         }
+    }
+
+    /// How many samples of a link are not taken yet; 0 if it gets none any more.
+    pub(crate) fn queued(&mut self, id: LinkId) -> usize {
+        let Some(link) = self.find_mut(id).filter(|link| link.phase == Phase::Live) else {
+            return 0;
+        };
+        link.half.queued().unwrap_or_else(|_| {
+            self.fault(id.holder());
+            0
+        })
+    }
+
+    /// How many slots a link has, as far as is known.
+    pub(crate) fn held(&self, id: LinkId) -> usize {
+        self.find(id).map_or(0, |link| link.out.held.len())
+    }
+
+    /// Asks the link's subscriber to ring when it has taken something or given something back, or not any more.
+    pub(crate) fn watch(&mut self, id: LinkId, on: bool) {
+        if let Some(link) = self.find_mut(id) {
+            link.watch(Watched::Alone, on);
+            // Partner: the fence in `Shared::tell_publisher`. The caller looks after this.
+            fence(SeqCst);
+        }
+    }
+
+    /// [`watch`](Self::watch) for all links that hold something or get something, and for those that come.
+    pub(crate) fn watch_all(&mut self, on: bool) {
+        self.watching_all = on;
+        for link in self.links.iter_mut().flatten() {
+            link.watch(Watched::WithAll, on);
+        }
+        // As above.
+        fence(SeqCst);
+    }
+
+    pub(crate) fn take_released(&mut self) -> Vec<Guard> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// Not needed: it is released like those of samples that came back.
+    #[cfg(not(loom))]
+    pub(crate) fn release(&mut self, guard: Option<Guard>) {
+        self.released.extend(guard);
+    }
+
+    /// What wakes a link's driver.
+    pub(crate) fn ringer(&self, id: LinkId) -> Option<&Ringer> {
+        self.find(id)?.ringer.as_ref()
+    }
+
+    /// What wakes the drivers of all links.
+    pub(crate) fn ringers(&self) -> impl Iterator<Item = &Ringer> {
+        let links = self.links.iter().flatten();
+        links.filter_map(|link| link.ringer.as_ref())
+    }
+
+    /// A link has ended: its driver is woken once more, by the caller.
+    pub(crate) fn take_ringer(&mut self, id: LinkId) -> Option<Ringer> {
+        self.find_mut(id)?.ringer.take()
     }
 
     /// Takes back what waits in the queues of links that may lose samples, oldest first, until `enough` says so: only slots
@@ -291,33 +594,40 @@ impl FanOut {
             if enough(&self.slots) {
                 return;
             }
-            let holders = self.slots.holders(slot);
-            let all_queued = bits(holders).all(|holder| {
-                let link = self.links.get_mut(holder as usize);
-                link.and_then(Option::as_mut).is_some_and(|link| {
-                    link.phase == Phase::Live
-                        && link.half.when_full() != WhenFull::Wait
-                        && link.half.peek(slot) == Ok(Standing::Queued)
-                })
-            });
-            if !all_queued {
+            if !self.all_lossy_and_queued(slot) {
                 continue;
             }
-            for bit in bits(holders) {
+            let mut from = 0;
+            while let Some(bit) = self.slots.holder_from(slot, from) {
+                from = bit + 1;
                 let Some(link) = &mut self.links[bit as usize] else {
                     continue;
                 };
                 match link.half.revoke_slot(slot) {
-                    Ok(true) => {
-                        link.held -= 1;
-                        self.slots.let_go(slot, bit);
-                    }
+                    Ok(true) => self.back(bit, slot),
                     // It was taken just now.
                     Ok(false) => {}
                     Err(_) => self.fault(bit),
                 }
             }
         }
+    }
+
+    /// True if every holder of `slot` is a link that may lose samples and has not taken it.
+    fn all_lossy_and_queued(&self, slot: u32) -> bool {
+        let mut from = 0;
+        while let Some(holder) = self.slots.holder_from(slot, from) {
+            let lossy_and_queued = self.links[holder as usize].as_ref().is_some_and(|link| {
+                link.phase == Phase::Live
+                    && link.half.when_full() != WhenFull::Wait
+                    && link.half.peek(slot) == Ok(Standing::Queued)
+            });
+            if !lossy_and_queued {
+                return false;
+            }
+            from = holder + 1;
+        }
+        true
     }
 
     /// How many leases links that may lose samples can hold, in all.
@@ -332,13 +642,12 @@ impl FanOut {
     /// Ends a link in order: takes back what is queued; what is leased comes back when its leases end. Does nothing if the
     /// link is gone.
     pub(crate) fn detach(&mut self, id: LinkId) {
-        if let Some((bit, _)) = self.find(id) {
-            self.leave_bit(bit);
+        if self.find(id).is_some() {
+            self.leave_bit(id.holder());
         }
     }
 
     fn leave_bit(&mut self, bit: u32) {
-        let held = self.slots.held_by(bit);
         let Some(link) = &mut self.links[bit as usize] else {
             return;
         };
@@ -348,12 +657,12 @@ impl FanOut {
         link.phase = Phase::Leaving;
         link.half.close();
         link.half.wake_waiting();
-        for slot in held {
+        for slot in link.out.slots() {
+            let Some(link) = &mut self.links[bit as usize] else {
+                return;
+            };
             match link.half.revoke_slot(slot) {
-                Ok(true) => {
-                    link.held -= 1;
-                    self.slots.let_go(slot, bit);
-                }
+                Ok(true) => self.back(bit, slot),
                 Ok(false) => {}
                 Err(_) => return self.fault(bit),
             }
@@ -379,12 +688,12 @@ impl FanOut {
     /// The process of the link's subscriber is dead, all of it: takes back everything that the link holds, exactly once. `None`
     /// if the link is gone.
     pub(crate) fn reap(&mut self, id: LinkId) -> Option<Reaped> {
-        let (bit, _) = self.find(id)?;
-        let held = self.slots.held_by(bit);
+        self.find(id)?;
+        let bit = id.holder();
         let mut link = self.links[bit as usize].take()?;
-        assert_eq!(held.len(), link.held as usize, "each slot is counted once");
         let mut reaped = Reaped::default();
-        for slot in held {
+        for (slot, guard) in std::mem::take(&mut link.out.held) {
+            self.released.extend(guard);
             match link.half.reap(slot) {
                 Some(Standing::Queued) => reaped.queued += 1,
                 Some(Standing::Leased) => reaped.leased += 1,
@@ -400,13 +709,11 @@ impl FanOut {
 
     /// How many samples wait in a link's queue, and how many are leased.
     pub(crate) fn link_counts(&mut self, id: LinkId) -> Option<(usize, usize)> {
-        self.collect(None);
-        let (bit, _) = self.find(id)?;
-        let held = self.slots.held_by(bit);
-        let (_, link) = self.find(id)?;
+        self.sweep(id);
+        let link = self.find(id).filter(|link| link.phase != Phase::Faulted)?;
         let mut counts = (0, 0);
-        for slot in held {
-            match link.half.peek(slot).ok()? {
+        for (slot, _) in &link.out.held {
+            match link.half.peek(*slot).ok()? {
                 Standing::Queued => counts.0 += 1,
                 Standing::Leased => counts.1 += 1,
                 // It came back since we looked.
@@ -427,11 +734,12 @@ impl FanOut {
             ..SlotCounts::default()
         };
         for slot in self.slots.outstanding_from(0) {
-            let holders = self.slots.holders(slot);
-            let (mut leased, mut queued) = (holders & 1 << LOCAL != 0, false);
+            let (mut leased, mut queued) = (self.slots.is_held_by(slot, LOCAL), false);
             let mut quarantined = false;
-            for bit in bits(holders) {
-                let Some(Some(link)) = self.links.get_mut(bit as usize) else {
+            let mut from = 0;
+            while let Some(bit) = self.slots.holder_from(slot, from) {
+                from = bit + 1;
+                let Some(link) = &self.links[bit as usize] else {
                     continue;
                 };
                 if link.phase == Phase::Faulted {

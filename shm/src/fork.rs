@@ -66,6 +66,12 @@ impl Origin {
         Ok(Self(GENERATION.load(Relaxed)))
     }
 
+    /// This process, for a handle that has no shared memory of its own yet. Whatever maps some calls [`here`](Self::here), so
+    /// that the handler is there before a child could touch it.
+    pub(crate) fn now() -> Self {
+        Self(GENERATION.load(Relaxed))
+    }
+
     /// True in the process that made the handle. What a drop asks before it touches anything shared.
     #[inline]
     pub fn is_here(self) -> bool {

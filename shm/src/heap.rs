@@ -23,6 +23,10 @@ impl LinkWords {
         }
     }
 
+    pub(crate) fn is_here(&self) -> bool {
+        true
+    }
+
     pub(crate) fn geometry(&self) -> LinkGeometry {
         self.geometry
     }
@@ -47,6 +51,10 @@ pub(crate) struct BellMap {
 }
 
 impl BellMap {
+    pub(crate) fn is_here(&self) -> bool {
+        true
+    }
+
     pub(crate) fn words(&self, _index: usize) -> &BellWords {
         &self.words
     }

@@ -4,11 +4,12 @@
 //! After each kill: what the survivors hold is whole, order is kept, gaps are exact, and all slots are accounted for.
 
 use crate::bell::{BellPage, PeerBells};
-use crate::endpoint::{Endpoint, EndpointOptions};
-use crate::fan_out::SlotCounts;
+use crate::endpoint::{AttachError, Endpoint, EndpointOptions, LoanError};
+use crate::fan_out::{Queued, SlotCounts};
 use crate::lease::{Lease, SubscriberLink, Taken};
-use crate::link::tests::{NODE, POLICIES, Peer, message_of, options, publish};
-use crate::link::{LinkGeometry, WhenFull};
+use crate::link::tests::{NODE, POLICIES, Peer, filled, message_of, options, publish};
+use crate::link::{LinkEnd, LinkGeometry, WhenFull};
+use crate::loan::{Filled, Loan};
 use crate::points;
 use crate::segment::DataGeometry;
 use parking_lot::Mutex;
@@ -176,6 +177,7 @@ fn child() {
         "ringer" => child_ringer(&words[1..]),
         "limited" => child_limited(),
         "tidy" => child_tidy(),
+        "forker" => child_forker(),
         other => panic!("{other}"),
     }
 }
@@ -274,6 +276,8 @@ fn child_tidy() {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         (fds, maps.lines().filter(|m| m.contains("memfd:")).count())
     };
+    // What the first handle of a process opens for its children stays.
+    crate::fork::Origin::here().unwrap();
     let before = open();
     assert_eq!(before.1, 0);
     for round in 0..50 {
@@ -300,6 +304,164 @@ fn child_tidy() {
         assert_eq!(open(), before);
     }
     say("done".to_owned());
+}
+
+unsafe extern "C" {
+    /// POSIX. A child of 0 is the child itself.
+    fn fork() -> i32;
+    /// POSIX. Ends the process at once.
+    fn _exit(code: i32) -> !;
+}
+
+/// One of each handle, in a process of its own that forks.
+struct Handles {
+    page: BellPage,
+    endpoint: Endpoint,
+    peer: Peer,
+    lease: Lease,
+    loan: Loan,
+    filled: Filled,
+    queued: Filled,
+}
+
+fn child_forker() {
+    let page = BellPage::create(NODE).unwrap();
+    let ringer = PeerBells::open(page.as_fd()).unwrap().ringer(0).unwrap();
+    let mut endpoint = Endpoint::new(options_16());
+    let attached = endpoint.attach(4, 1, WhenFull::Wait, Some(ringer)).unwrap();
+    let mut peer = Peer::open(attached);
+    peer.link.ring_on_return(page.bell(1).ringer());
+    publish(&mut endpoint, 1, BYTES).unwrap();
+    let lease = peer.lease(&endpoint);
+    publish(&mut endpoint, 2, BYTES).unwrap();
+    endpoint.watch_all(true);
+    let calls = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    endpoint.on_local_return({
+        let calls = calls.clone();
+        std::sync::Arc::new(move || {
+            calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        })
+    });
+    endpoint.watch_local(true);
+    let queued = filled(&mut endpoint, 4, BYTES);
+    let filled = filled(&mut endpoint, 3, BYTES);
+    let got = endpoint.queue(peer.id, &queued, &crate::SlotHeader::default(), None);
+    assert_eq!(got, Queued::Queued { evicted: false });
+    let loan = endpoint.loan(BYTES).unwrap();
+    let handles = Handles {
+        page,
+        endpoint,
+        peer,
+        lease,
+        loan,
+        filled,
+        queued,
+    };
+    // SAFETY: This process has one more thread, the test harness's, which holds no lock that the child takes: it prints
+    // nothing and ends by `_exit`. The C library mends its allocator in a child.
+    let pid = match unsafe { fork() } {
+        0 => {
+            let code = in_child(handles);
+            let called = calls.load(std::sync::atomic::Ordering::Relaxed) != 0;
+            // SAFETY: Ends this process, without the destructors and buffers of its parent.
+            unsafe { _exit(if called { 99 } else { code }) }
+        }
+        pid => rustix::process::Pid::from_raw(pid).unwrap(),
+    };
+    let waited = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+    let (_, status) = waited.unwrap().unwrap();
+    assert_eq!(status.exit_status(), Some(0), "{status:?}");
+    // Nothing has changed here.
+    let Handles {
+        mut endpoint,
+        mut peer,
+        lease,
+        ..
+    } = handles;
+    assert_eq!(message_of(lease.payload()), 1);
+    assert_eq!(message_of(handles.filled.payload()), 3);
+    let counts = endpoint.counts();
+    assert_eq!((counts.queued, counts.leased, counts.loaned), (1, 2, 2));
+    drop(lease);
+    assert_eq!(message_of(peer.lease(&endpoint).payload()), 2);
+    assert_eq!(message_of(peer.lease(&endpoint).payload()), 4);
+    drop((handles.loan, handles.filled, handles.queued));
+    let counts = endpoint.counts();
+    assert_eq!(counts.free, counts.slots);
+    say("done".to_owned());
+}
+
+/// What each handle says in a forked child: the number of the first that says something else, or 0. Were one to touch the
+/// memory, which is not there, the child would die of a signal.
+fn in_child(mut handles: Handles) -> i32 {
+    let Handles {
+        page,
+        endpoint,
+        peer,
+        lease,
+        loan,
+        filled,
+        queued,
+    } = &mut handles;
+    let link = peer.id;
+    let guard: crate::Guard = std::sync::Arc::new(());
+    let header = crate::SlotHeader::default();
+    let mut bell = page.bell(2);
+    let mut copy = vec![1];
+    lease.copy_into(&mut copy);
+    bell.about_to_sleep().wait();
+    bell.ring_self();
+    endpoint.watch(link, true);
+    endpoint.watch_all(false);
+    endpoint.sweep(link);
+    endpoint.detach(link);
+    endpoint.waiter().wait(Some(Duration::ZERO));
+    peer.link.publisher_ended();
+    peer.link.ring_on_return(bell.ringer());
+    let answers = [
+        matches!(endpoint.loan(BYTES), Err(LoanError::Forked)),
+        matches!(
+            endpoint.attach(1, 1, WhenFull::Wait, None),
+            Err(AttachError::Forked)
+        ),
+        endpoint.queue(link, filled, &header, Some(guard)) == Queued::Gone { violation: None },
+        endpoint.take_released().len() == 1,
+        endpoint.queued(link) == 0,
+        endpoint.reap(link).is_none(),
+        endpoint.link_counts(link).is_none(),
+        !endpoint.has_room(),
+        endpoint.counts() == SlotCounts::default(),
+        matches!(peer.link.take(), Ok(Taken::End(LinkEnd::Forked))),
+        !peer.link.has_news() && peer.link.queued() == 0,
+        lease.payload().is_empty() && copy.is_empty(),
+        loan.buffer().is_empty(),
+        filled.payload().is_empty() && queued.payload().is_empty(),
+        !bell.ringer().ring(),
+    ];
+    let Handles {
+        page,
+        mut endpoint,
+        peer,
+        lease,
+        loan,
+        filled,
+        queued,
+    } = handles;
+    let unpublished = endpoint.publish(loan, &header, true);
+    let not_published = unpublished.is_err_and(|not| not.full.is_empty());
+    drop((lease, filled, queued, peer, endpoint, page));
+    let wrong = answers.iter().position(|&answer| !answer);
+    match wrong {
+        Some(at) => at as i32 + 1,
+        None if !not_published => 50,
+        None => 0,
+    }
+}
+
+#[test]
+fn in_a_forked_child_handles_say_so_or_do_nothing_and_touch_no_memory() {
+    let child = Other::start("forker", &[]);
+    assert_eq!(child.line(), "done");
 }
 
 #[test]

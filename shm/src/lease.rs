@@ -1,5 +1,6 @@
 //! What a subscriber reads in place, and the subscriber's side of a link with its memory.
 
+use crate::bell::Ringer;
 use crate::error::{SegmentError, Violation};
 use crate::header::SlotHeader;
 use crate::link::{Held, LinkEnd, LinkGeometry, LinkWords, SubscriberHalf, Took};
@@ -23,7 +24,8 @@ pub enum Taken {
     Sample(Lease),
     /// Nothing is queued.
     Empty,
-    /// Something is queued, and as many samples are held as may be: the next is taken when one of them is let go.
+    /// Something is queued, and as many samples are held as may be: the next is taken when one of them is let go. See
+    /// [`SubscriberLink::on_lease_return`].
     LeaseLimit,
     /// The oldest queued sample is in a segment that was not announced yet: [`SubscriberLink::add_segment`] has to come
     /// first.
@@ -78,13 +80,73 @@ impl SubscriberLink {
 
     /// True if [`take`](Self::take) may have something to say that it did not say before. It is what a driver asks between
     /// [`Bell::about_to_sleep`](crate::Bell::about_to_sleep) and waiting.
+    ///
+    /// False after [`Taken::LeaseLimit`] until a lease is dropped, and after [`Taken::Unannounced`] until a segment is added or
+    /// the publisher has taken that sample back.
     pub fn has_news(&self) -> bool {
-        self.violation.is_none() && self.half.has_news()
+        let known = |slot| self.segments.iter().any(|s| s.geometry().contains(slot));
+        self.violation.is_none()
+            && self.half.is_here()
+            && self.half.has_news()
+            && !self.half.waits_for_memory(known)
+    }
+
+    /// How many samples are queued and not taken yet: at most so many, since some may have been taken back by the publisher. 0
+    /// if what the publisher says about it makes no sense.
+    pub fn queued(&self) -> usize {
+        if self.violation.is_some() || !self.half.is_here() {
+            return 0;
+        }
+        self.half.queued() as usize
+    }
+
+    /// Rings `ringer`, a bell of the publisher's process, whenever a sample was taken or a lease was dropped while the
+    /// publisher [watches](crate::Endpoint::watch) the link. Leases that were taken before ring it, too, and from any thread.
+    /// It takes the place of an earlier one.
+    pub fn ring_on_return(&mut self, ringer: Ringer) {
+        if self.half.is_here() {
+            self.half.ring_on_return(ringer);
+        }
+    }
+
+    /// Calls `call` when a lease is dropped after [`take`](Self::take) said [`Taken::LeaseLimit`]: once for each time that it
+    /// was said, or less often if it was said twice in a row. No lock of this crate is held meanwhile; the thread is the one
+    /// that drops the lease. It takes the place of an earlier one.
+    pub fn on_lease_return(&mut self, call: Arc<dyn Fn() + Send + Sync>) {
+        self.half.on_lease_return(call);
+    }
+
+    /// The whole process of the publisher is dead. What is queued can still be taken; then `take` says
+    /// [`LinkEnd::PublisherDied`], unless the publisher had ended the link before.
+    ///
+    /// Add the segments that it announced first: samples in others are missed from now on.
+    pub fn publisher_ended(&mut self) {
+        self.half.publisher_ended();
     }
 
     /// How many samples are held.
     pub fn leases(&self) -> u32 {
         self.half.leases()
+    }
+
+    /// The end, if nothing is queued and nothing will be: what [`take`](Self::take) would say, but it takes no sample that comes
+    /// meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Self::take).
+    pub fn take_end(&mut self) -> Result<Option<LinkEnd>, Violation> {
+        if let Some(violation) = self.violation {
+            return Err(violation);
+        }
+        if !self.half.is_here() {
+            return Ok(Some(LinkEnd::Forked));
+        }
+        let end = self.half.take_end();
+        if let Err(violation) = end {
+            self.violation = Some(violation);
+        }
+        end
     }
 
     /// Takes the oldest queued sample.
@@ -98,6 +160,9 @@ impl SubscriberLink {
     pub fn take(&mut self) -> Result<Taken, Violation> {
         if let Some(violation) = self.violation {
             return Err(violation);
+        }
+        if !self.half.is_here() {
+            return Ok(Taken::End(LinkEnd::Forked));
         }
         let taken = self.take_unless_broken();
         if let Err(violation) = &taken {
@@ -164,7 +229,12 @@ impl Lease {
     /// Reading in place trusts the publisher (see the crate's premises): use it for types for which every bit pattern is
     /// valid, or check what you read as you read it once. For a publisher that is not trusted there is
     /// [`copy_into`](Self::copy_into).
+    ///
+    /// In a child made by `fork` it is empty.
     pub fn payload(&self) -> &[u8] {
+        if !self.held.is_here() {
+            return &[];
+        }
         let start = self.data.payload(self.held.slot());
         // SAFETY: `start` has `payload_bytes` bytes of mapped, sealed memory, `bytes` is not more (checked when it was
         // taken), and `data` keeps the mapping. The bytes were written before the Release of `tail`, which `take` acquired.
@@ -178,6 +248,9 @@ impl Lease {
     /// publisher does.
     pub fn copy_into(&self, buffer: &mut Vec<u8>) {
         buffer.clear();
+        if !self.held.is_here() {
+            return;
+        }
         buffer.reserve(self.bytes);
         let start = self.data.payload(self.held.slot());
         let words = self.bytes / 8;

@@ -6,8 +6,9 @@
 //!
 //! # A message's way
 //!
-//! A publisher has an [`Endpoint`]. It [lends](Endpoint::loan) a slot of its memory, which is filled in place, and
-//! [publishes](Endpoint::publish) it: the slot's index is queued on every link, and the bells of drivers that sleep are rung.
+//! A publisher has an [`Endpoint`]. It [lends](Endpoint::loan) a slot of its memory, which is filled in place and
+//! [frozen](Loan::freeze). The slot's index is [queued](Endpoint::queue) on one link after another, each by its own policy, and
+//! the bells of drivers that sleep are rung. [`Endpoint::publish`] does that for all links at once.
 //! A subscription [takes](SubscriberLink::take) it from its [`SubscriberLink`] as a [`Lease`] and reads it where it stands; when
 //! the lease is dropped the slot goes back. Nothing is copied, and no other process takes part.
 //!
@@ -27,7 +28,7 @@
 //! Both sides, here in one process. Between two, the descriptors and geometries travel on a socket.
 //!
 //! ```
-//! use mproc_shm::{Endpoint, EndpointOptions, SlotHeader, SubscriberLink, Taken, WhenFull};
+//! use mproc_shm::{Endpoint, EndpointOptions, Queued, SlotHeader, SubscriberLink, Taken, WhenFull};
 //! use std::os::fd::AsFd;
 //!
 //! let mut endpoint = Endpoint::new(EndpointOptions {
@@ -44,8 +45,12 @@
 //! for segment in endpoint.segments() {
 //!     link.add_segment(segment.as_fd(), segment.geometry())?;
 //! }
-//! let published = endpoint.publish(loan, &SlotHeader::default(), false).expect("it never waits");
-//! assert_eq!(published.count, 1);
+//! let filled = loan.freeze();
+//! let queued = endpoint.queue(attached.id, &filled, &SlotHeader::default(), None);
+//! assert_eq!(queued, Queued::Queued { evicted: false });
+//! assert_eq!(endpoint.queued(attached.id), 1);
+//! // The link keeps it now.
+//! drop(filled);
 //!
 //! let Taken::Sample(lease) = link.take()? else { panic!("it is queued") };
 //! assert_eq!(lease.payload(), b"hello");
@@ -57,7 +62,7 @@
 //!
 //! # Premises of safety
 //!
-//! `unsafe` stands in `sys/map.rs`, `lease.rs`, `loan.rs` and `endpoint.rs`. The arguments there lean on this:
+//! `unsafe` stands in `sys/map.rs`, `lease.rs`, `loan.rs`, `endpoint.rs` and, for the handler of forks, in `fork.rs`. The arguments there lean on this:
 //!
 //! 1. *Whoever publishes runs this protocol.* Other processes cannot write to a data segment (it is sealed), but its publisher
 //!    can, and it must not while a slot is leased. This is taken for granted for processes of the same user.
@@ -69,7 +74,9 @@
 //!    allocated when it is made: no memory is an error then, and never a signal later.
 //! 4. *A process that is reported dead does nothing any more.* [`Endpoint::reap`] may only be called after the end of the whole
 //!    process was reported.
-//! 5. *Children made by `fork` do not have the mappings.* Touching a lease or a loan there is a segmentation fault: use `exec`.
+//! 5. *Children made by `fork` do not have the mappings.* There every handle says so or does nothing, and a payload is empty; one
+//!    load of a word that nobody writes tells. Only a slice that was borrowed before the fork is a segmentation fault. Nothing
+//!    is unmapped there either: the addresses may be somebody else's by then.
 //! 6. *Reading in place is for types of which every bit pattern is a value.* A loan shows what was published in that slot before,
 //!    or zeros; never memory that is not initialised.
 //!
@@ -77,9 +84,10 @@
 //!
 //! # Limits
 //!
-//! 62 links to an [`Endpoint`]; 15 bells to a page; 2^24 slots. Segments are added while running, up to the budget, and are not given
-//! back before the endpoint is dropped. A payload is at most 1.75 GiB. A publisher that waits for several links at once needs
-//! Linux 5.16 (before that it is woken by the first of them, or by its limit). Sealing needs Linux 5.1.
+//! 1024 links to an [`Endpoint`]; 15 bells to a page; 2^24 slots. Segments are added while running, up to the budget, and are not given
+//! back before the endpoint is dropped. A payload is at most 1.75 GiB. A publisher whose thread waits for several links at
+//! once needs Linux 5.16, and is woken by 127 of them at most; otherwise by the first of them, or by its limit. A driver that
+//! [watches](Endpoint::watch) has no such limit. Sealing needs Linux 5.1.
 //!
 //! # Where it was run
 //!
@@ -143,7 +151,7 @@ pub use endpoint::{
     AttachError, Attached, Endpoint, EndpointOptions, LoanError, Published, Unpublished,
 };
 pub use error::{SegmentError, SegmentErrorKind, Violation};
-pub use fan_out::{LinkId, Reaped, Refusal, SlotCounts};
+pub use fan_out::{Guard, LinkId, Queued, Reaped, Refusal, SlotCounts};
 #[cfg(not(loom))]
 pub use header::SlotHeader;
 pub use layout::{ABI_HASH, BELLS_PER_PAGE, PROTOCOL, SLOTS_MAX};
@@ -151,9 +159,11 @@ pub use layout::{ABI_HASH, BELLS_PER_PAGE, PROTOCOL, SLOTS_MAX};
 pub use lease::{Lease, SubscriberLink, Taken};
 pub use link::{DEPTH_MAX, LinkEnd, LinkGeometry, WhenFull};
 #[cfg(not(loom))]
-pub use loan::{Loan, LocalLease};
+pub use loan::{Filled, Loan};
 #[cfg(not(loom))]
 pub use segment::{DataGeometry, DataSegment};
+#[cfg(not(loom))]
+pub use sys::monotonic_ns;
 pub use waiter::Waiter;
 
 #[cfg(not(loom))]
@@ -200,6 +210,6 @@ const _: () = {
     send::<Ringer>();
     send::<Lease>();
     sync::<Lease>();
-    send::<LocalLease>();
-    sync::<LocalLease>();
+    send::<Filled>();
+    sync::<Filled>();
 };

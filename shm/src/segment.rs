@@ -121,6 +121,12 @@ impl DataMap {
     pub(crate) fn writable(&self) -> bool {
         self.map.writable()
     }
+
+    /// See [`Map::is_here`].
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        self.map.is_here()
+    }
 }
 
 /// A data segment at its publisher: the only mapping of it that can write.
@@ -210,6 +216,12 @@ impl LinkWords {
         self.geometry
     }
 
+    /// See [`Map::is_here`].
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        self.map.is_here()
+    }
+
     #[inline]
     pub(crate) fn head(&self) -> &LinkHead {
         self.map.word(0)
@@ -255,6 +267,12 @@ impl BellMap {
     pub(crate) fn open(fd: BorrowedFd<'_>) -> Result<Self, SegmentError> {
         let map = sys::open(BELL, fd, PAGE, true)?;
         Ok(Self { map })
+    }
+
+    /// See [`Map::is_here`].
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        self.map.is_here()
     }
 
     #[inline]

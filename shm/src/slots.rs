@@ -12,12 +12,14 @@
 use crate::class::CLASSES;
 use std::collections::VecDeque;
 
-/// Links have the bits below this one.
-pub(crate) const LINKS_MAX: usize = 62;
-/// Subscribers in this process.
-pub(crate) const LOCAL: u32 = 62;
+/// This process: it reads the slot, or may still queue it.
+pub(crate) const LOCAL: u32 = 0;
 /// Kept for those who come late.
-pub(crate) const HISTORY: u32 = 63;
+pub(crate) const HISTORY: u32 = 1;
+/// Links are the holders from here on.
+pub(crate) const LINK_FIRST: u32 = 2;
+/// How many links there can be.
+pub(crate) const LINKS_MAX: usize = 1024;
 
 /// A look through outstanding slots goes on until it has found this many, so that the next ones need not look.
 const TAKE_BACK: usize = 64;
@@ -33,7 +35,8 @@ enum State {
 struct Slot {
     class: usize,
     state: State,
-    holders: u64,
+    /// How many there are; `Slots::holders` says which.
+    count: u32,
     /// How often it was sent: tells apart the places that it had in `outstanding`.
     generation: u64,
 }
@@ -42,6 +45,9 @@ struct Slot {
 #[derive(Debug)]
 pub(crate) struct Slots {
     slots: Vec<Slot>,
+    /// Sets of bits, one after another: `words` for each slot. Few links need one word.
+    holders: Vec<u64>,
+    words: usize,
     /// By class. The slot that was given back last is used first: its memory is warm.
     free: Vec<Vec<u32>>,
     /// Slots in the order in which they were sent, with the generation they had. Some are back already: those have another
@@ -49,19 +55,12 @@ pub(crate) struct Slots {
     outstanding: VecDeque<(u32, u64)>,
 }
 
-/// The bits of a set of holders.
-pub(crate) fn bits(mut set: u64) -> impl Iterator<Item = u32> {
-    std::iter::from_fn(move || {
-        let bit = (set != 0).then(|| set.trailing_zeros())?;
-        set &= set - 1;
-        Some(bit)
-    })
-}
-
 impl Slots {
     pub(crate) fn new() -> Self {
         Self {
             slots: Vec::new(),
+            holders: Vec::new(),
+            words: 1,
             free: vec![Vec::new(); CLASSES],
             outstanding: VecDeque::new(),
         }
@@ -84,10 +83,11 @@ impl Slots {
             self.slots.push(Slot {
                 class,
                 state: State::Free,
-                holders: 0,
+                count: 0,
                 generation: 0,
             });
         }
+        self.holders.resize(self.slots.len() * self.words, 0);
         self.free[class].extend((first..first + count).rev());
     }
 
@@ -150,29 +150,74 @@ impl Slots {
     }
 
     pub(crate) fn hold(&mut self, slot: u32, holder: u32) {
+        self.make_room(holder);
+        let (word, bit) = self.place(slot, holder);
         let at = &mut self.slots[slot as usize];
         debug_assert_eq!(at.state, State::Outstanding);
-        at.holders |= 1 << holder;
+        at.count += u32::from(self.holders[word] & bit == 0);
+        self.holders[word] |= bit;
+    }
+
+    /// Where the bit of `holder` stands, for which there is room.
+    fn place(&self, slot: u32, holder: u32) -> (usize, u64) {
+        let word = slot as usize * self.words + holder as usize / 64;
+        (word, 1 << (holder % 64))
+    }
+
+    /// More words for each slot, if `holder` needs them.
+    fn make_room(&mut self, holder: u32) {
+        let words = holder as usize / 64 + 1;
+        if words <= self.words {
+            return;
+        }
+        let mut holders = vec![0; self.slots.len() * words];
+        let (old, new) = (self.holders.chunks(self.words), holders.chunks_mut(words));
+        for (old, new) in old.zip(new) {
+            new[..old.len()].copy_from_slice(old);
+        }
+        (self.holders, self.words) = (holders, words);
     }
 
     /// All holders of a slot that was just sent are known: if there are none it is free.
     pub(crate) fn settle(&mut self, slot: u32) {
-        if self.slots[slot as usize].holders == 0 {
+        if self.slots[slot as usize].count == 0 {
             self.free(slot);
         }
     }
 
-    /// Who holds it.
-    pub(crate) fn holders(&self, slot: u32) -> u64 {
-        self.slots[slot as usize].holders
+    /// True if `holder` has it.
+    pub(crate) fn is_held_by(&self, slot: u32, holder: u32) -> bool {
+        if holder as usize / 64 >= self.words {
+            return false;
+        }
+        let (word, bit) = self.place(slot, holder);
+        self.holders[word] & bit != 0
+    }
+
+    /// The first holder of `slot` from `from` on. Holders may change between two calls, so it is no iterator.
+    pub(crate) fn holder_from(&self, slot: u32, from: u32) -> Option<u32> {
+        let first = slot as usize * self.words;
+        let of_slot = &self.holders[first..first + self.words];
+        let (skip, low) = (from as usize / 64, from % 64);
+        let mut mask = u64::MAX << low;
+        for (index, word) in of_slot.iter().enumerate().skip(skip) {
+            let set = word & mask;
+            if set != 0 {
+                return Some(index as u32 * 64 + set.trailing_zeros());
+            }
+            mask = u64::MAX;
+        }
+        None
     }
 
     /// One holder less. The last one makes it free.
     pub(crate) fn let_go(&mut self, slot: u32, holder: u32) {
+        assert!(self.is_held_by(slot, holder), "it let go of what it held");
+        let (word, bit) = self.place(slot, holder);
+        self.holders[word] &= !bit;
         let at = &mut self.slots[slot as usize];
-        assert!(at.holders & 1 << holder != 0, "it let go of what it held");
-        at.holders &= !(1 << holder);
-        if at.holders == 0 {
+        at.count -= 1;
+        if at.count == 0 {
             self.free(slot);
         }
     }
@@ -191,12 +236,14 @@ impl Slots {
                 seen += 1;
                 continue;
             }
-            let back = bits(self.holders(slot)).filter(|holder| is_back(slot, *holder));
-            let back: u64 = back.map(|holder| 1 << holder).sum();
-            for holder in bits(back) {
-                self.let_go(slot, holder);
+            let mut from = 0;
+            while let Some(holder) = self.holder_from(slot, from) {
+                if is_back(slot, holder) {
+                    self.let_go(slot, holder);
+                }
+                from = holder + 1;
             }
-            found += usize::from(self.holders(slot) == 0);
+            found += usize::from(self.slots[slot as usize].count == 0);
             seen += 1;
             if wanted.is_some_and(|class| found >= TAKE_BACK && !self.free[class].is_empty()) {
                 break;
@@ -221,12 +268,6 @@ impl Slots {
             at.is_out(*generation) && at.class >= class
         });
         away.map(|(slot, _)| *slot).collect()
-    }
-
-    /// All slots that `holder` holds.
-    pub(crate) fn held_by(&self, holder: u32) -> Vec<u32> {
-        let held = |slot: &u32| self.holders(*slot) & 1 << holder != 0;
-        (0..self.len()).filter(held).collect()
     }
 
     /// How many are free, and how many loaned.
@@ -282,7 +323,8 @@ mod tests {
         });
         assert_eq!(slots.idle(), (64, 0));
         assert_eq!(asked.len(), 130);
-        assert_eq!(slots.holders(order[0]), 1 << 5);
+        assert_eq!(slots.holder_from(order[0], 0), Some(5));
+        assert_eq!(slots.holder_from(order[0], 6), None);
         let left = slots.outstanding_from(0);
         assert_eq!(left[0], order[0]);
         assert_eq!(left[1..], order[65..]);
@@ -299,5 +341,31 @@ mod tests {
         assert!(slots.outstanding.len() <= 2 * 2 + TAKE_BACK);
         sent(&mut slots, 0, &[]);
         assert_eq!(slots.idle(), (2, 0));
+    }
+
+    #[test]
+    fn more_holders_than_bits_in_a_word_are_told_apart() {
+        let mut slots = Slots::new();
+        slots.add(0, 3);
+        let early = sent(&mut slots, 0, &[0, 63]);
+        let late = sent(&mut slots, 0, &[63, 64, 700, 1025]);
+        assert!(slots.is_held_by(early, 63) && !slots.is_held_by(early, 64));
+        let mut seen = Vec::new();
+        while let Some(holder) = slots.holder_from(late, seen.last().map_or(0, |last| last + 1)) {
+            seen.push(holder);
+        }
+        assert_eq!(seen, [63, 64, 700, 1025]);
+        for holder in seen {
+            assert_eq!(slots.idle().0, 1);
+            slots.let_go(late, holder);
+        }
+        assert_eq!(slots.idle().0, 2);
+        // What is added afterwards has room for as many.
+        slots.add(0, 1);
+        let new = sent(&mut slots, 0, &[1025]);
+        slots.let_go(new, 1025);
+        slots.let_go(early, 0);
+        slots.let_go(early, 63);
+        assert_eq!(slots.idle(), (4, 0));
     }
 }

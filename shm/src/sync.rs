@@ -104,4 +104,7 @@ mod real {
 
 pub(crate) use real::*;
 
+/// What is called when something happened that somebody waits for.
+pub(crate) type Call = std::sync::Arc<dyn Fn() + Send + Sync>;
+
 pub(crate) use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};

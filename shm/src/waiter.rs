@@ -23,6 +23,15 @@ enum Source {
 }
 
 impl Source {
+    /// False in a child made by `fork`, which does not have the words.
+    fn is_here(&self) -> bool {
+        match self {
+            Self::Link(words) => words.is_here(),
+            #[cfg(not(loom))]
+            Self::Returns(_) => true,
+        }
+    }
+
     fn words(&self) -> (&Futex, &AtomicU32) {
         match self {
             Self::Link(words) => (&words.head().space.space, &words.head().waiting.waiting),
@@ -55,7 +64,8 @@ impl Waiter {
     ) -> Self {
         let links = links.map(|link| (Source::Link(link.clone()), 0));
         let returns = (Source::Returns(returns.clone()), 0);
-        let sources = links.chain(std::iter::once(returns)).collect();
+        // The kernel waits for 128 words at once: what comes back here is always one of them.
+        let sources = std::iter::once(returns).chain(links).collect();
         Self { sources }.announced()
     }
 
@@ -72,10 +82,16 @@ impl Waiter {
     }
 
     /// Sleeps until something was given back, at most for `limit`. Returns early for no reason at times.
+    ///
+    /// # Many links
+    ///
+    /// The kernel waits for 128 words at once. A publisher with more links than 127 is woken by the first of them only, or by
+    /// its limit: it had better have its drivers [watch](crate::Endpoint::watch).
     pub fn wait(self, limit: Option<Duration>) {
         let words: Vec<_> = self
             .sources
             .iter()
+            .filter(|(source, _)| source.is_here())
             .map(|(source, seen)| (source.words().0, *seen))
             .collect();
         wait_any(&words, limit);
@@ -85,7 +101,9 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         for (source, _) in &self.sources {
-            source.words().1.fetch_sub(1, Relaxed);
+            if source.is_here() {
+                source.words().1.fetch_sub(1, Relaxed);
+            }
         }
     }
 }

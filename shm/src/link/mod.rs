@@ -11,7 +11,7 @@ mod models;
 #[cfg(all(test, not(loom)))]
 pub(crate) mod tests;
 
-pub(crate) use publisher::{PublisherHalf, Pushed, Standing};
+pub(crate) use publisher::{Offered, PublisherHalf, Standing};
 #[cfg(not(loom))]
 pub(crate) use subscriber::Held;
 pub(crate) use subscriber::{SubscriberHalf, Took};
@@ -77,11 +77,15 @@ impl LinkGeometry {
     }
 }
 
-/// Why a link has ended in order.
+/// Why a link has ended, other than by a violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkEnd {
     /// The publisher has closed it.
     Closed,
     /// Its queue was full, and its policy is [`WhenFull::Disconnect`].
     Overflowed,
+    /// The publisher's process is dead: see [`SubscriberLink::publisher_ended`](crate::SubscriberLink::publisher_ended).
+    PublisherDied,
+    /// This process was forked from the one that opened the link, and does not have it.
+    Forked,
 }

@@ -2,10 +2,12 @@
 //! write while somebody reads, or a read that is not ordered after the write, ends a model.
 
 use super::{LinkGeometry, LinkWords, SubscriberHalf, Took, WhenFull};
-use crate::fan_out::FanOut;
+use crate::bell::{Bell, Ringer};
+use crate::fan_out::{FanOut, Guard, LinkId, Queued};
+use crate::heap::BellMap;
 use crate::waiter::Waiter;
 use loom::cell::UnsafeCell;
-use loom::sync::Mutex;
+use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use std::sync::Arc;
 
@@ -43,7 +45,7 @@ fn link(slots: u32, depth: u32, when_full: WhenFull) -> (FanOut, SubscriberHalf,
     let words = Arc::new(LinkWords::new(geometry));
     let mut fan_out = FanOut::new(0);
     fan_out.slots.add(0, slots);
-    fan_out.attach(words.clone()).unwrap();
+    fan_out.attach(words.clone(), None).unwrap();
     (fan_out, SubscriberHalf::new(words), Payloads::new(slots))
 }
 
@@ -243,5 +245,198 @@ fn loom_a_publisher_waits_for_memory() {
             waiter.wait(None);
         }
         drop(subscribing.join().unwrap());
+    });
+}
+
+/// Queues what `slot` holds on the only link, if there is room.
+fn queue(fan_out: &mut FanOut, id: LinkId, payloads: &Payloads, slot: u32, message: u64) -> bool {
+    let guard: Guard = Arc::new(());
+    let queued = fan_out.queue(id, slot, Some(guard), |slots| {
+        payloads.write(slot, message);
+        slots.send(slot);
+    });
+    match queued {
+        Queued::Queued { evicted: false } => true,
+        Queued::Full => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn bell() -> (Bell, Ringer) {
+    let bell = Bell::of(Arc::new(BellMap::default()));
+    let ringer = bell.ringer();
+    (bell, ringer)
+}
+
+/// A driver waits for room on its own bell: it announces that it watches, then that it sleeps, and then looks. A wake-up that
+/// is lost is a deadlock.
+#[test]
+fn loom_a_driver_that_watches_is_rung_when_there_is_room() {
+    loom::model(|| {
+        let (mut fan_out, mut subscriber, payloads) = link(2, 1, WhenFull::Wait);
+        let (id, _) = fan_out.live().next().unwrap();
+        let (bell, ringer) = bell();
+        subscriber.ring_on_return(ringer);
+        let first = fan_out.slots.take(0).unwrap();
+        assert!(queue(&mut fan_out, id, &payloads, first, 1));
+        let theirs = payloads.clone();
+        let subscribing = thread::spawn(move || {
+            let Took::Held(lease, 0) = subscriber.take(|_| true).unwrap() else {
+                panic!("it was queued before");
+            };
+            assert_eq!(theirs.read(lease.slot()), 1);
+            // It is given back later: the take alone has to ring.
+            (lease, subscriber)
+        });
+        let second = fan_out.slots.take(0).unwrap();
+        while !queue(&mut fan_out, id, &payloads, second, 2) {
+            fan_out.watch(id, true);
+            let drowsy = bell.about_to_sleep_shared();
+            if queue(&mut fan_out, id, &payloads, second, 2) {
+                break;
+            }
+            drowsy.wait();
+        }
+        fan_out.watch(id, false);
+        drop(subscribing.join().unwrap());
+    });
+}
+
+/// The same for memory, on a link that may lose samples: the only slot has to come back, and its guard with it.
+#[test]
+fn loom_a_driver_that_watches_is_rung_when_a_slot_comes_back() {
+    loom::model(|| {
+        let (mut fan_out, mut subscriber, payloads) = link(1, 1, WhenFull::DropNewest);
+        let (id, _) = fan_out.live().next().unwrap();
+        let (bell, ringer) = bell();
+        subscriber.ring_on_return(ringer);
+        let slot = fan_out.slots.take(0).unwrap();
+        assert!(queue(&mut fan_out, id, &payloads, slot, 1));
+        let theirs = payloads.clone();
+        let subscribing = thread::spawn(move || {
+            let Took::Held(lease, 0) = subscriber.take(|_| true).unwrap() else {
+                panic!("it was queued before");
+            };
+            assert_eq!(theirs.read(lease.slot()), 1);
+            drop(lease);
+            subscriber
+        });
+        fan_out.watch_all(true);
+        let came_back = |fan_out: &mut FanOut| {
+            fan_out.sweep(id);
+            fan_out.held(id) == 0
+        };
+        while !came_back(&mut fan_out) {
+            let drowsy = bell.about_to_sleep_shared();
+            if !came_back(&mut fan_out) {
+                drowsy.wait();
+            }
+        }
+        assert_eq!(fan_out.take_released().len(), 1);
+        let again = fan_out.slots.take(0).unwrap();
+        assert!(queue(&mut fan_out, id, &payloads, again, 2));
+        drop(subscribing.join().unwrap());
+    });
+}
+
+/// A subscriber that holds as much as it may sleeps until another thread drops a lease.
+#[test]
+fn loom_a_subscriber_at_its_limit_is_called_when_a_lease_is_dropped() {
+    loom::model(|| {
+        let geometry = LinkGeometry {
+            depth: 2,
+            slots: 2,
+            leases_max: 1,
+            when_full: WhenFull::DropNewest,
+        };
+        let words = Arc::new(LinkWords::new(geometry));
+        let mut fan_out = FanOut::new(0);
+        fan_out.slots.add(0, 2);
+        fan_out.attach(words.clone(), None).unwrap();
+        let mut subscriber = SubscriberHalf::new(words);
+        let payloads = Payloads::new(2);
+        for message in 1..=2 {
+            assert!(publish(&mut fan_out, &payloads, message));
+        }
+        let (bell, ringer) = bell();
+        subscriber.on_lease_return(Arc::new(move || {
+            ringer.ring();
+        }));
+        let Took::Held(first, 0) = subscriber.take(|_| true).unwrap() else {
+            panic!("it was queued before");
+        };
+        let dropping = thread::spawn(move || drop(first));
+        loop {
+            match subscriber.take(|_| true).unwrap() {
+                Took::Held(second, 0) => {
+                    assert_eq!(payloads.read(second.slot()), 2);
+                    break;
+                }
+                Took::LeaseLimit => {
+                    let drowsy = bell.about_to_sleep_shared();
+                    if !subscriber.has_news() {
+                        drowsy.wait();
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        dropping.join().unwrap();
+    });
+}
+
+/// Whoever looks right after it watches either finds the room, or what it waits for changes.
+#[test]
+fn loom_a_look_after_the_watch_is_conclusive() {
+    loom::model(|| {
+        let (mut fan_out, mut subscriber, payloads) = link(2, 1, WhenFull::Wait);
+        let (id, half) = fan_out.live().next().unwrap();
+        let words = half.words().clone();
+        let first = fan_out.slots.take(0).unwrap();
+        assert!(queue(&mut fan_out, id, &payloads, first, 1));
+        let subscribing = thread::spawn(move || {
+            let taken = subscriber.take(|_| true).unwrap();
+            // Neither drops nor leaves before the check below: that would tell, too.
+            (taken, subscriber)
+        });
+        let second = fan_out.slots.take(0).unwrap();
+        let before = words.head().space.space.load();
+        fan_out.watch(id, true);
+        let found = queue(&mut fan_out, id, &payloads, second, 2);
+        let held = subscribing.join().unwrap();
+        assert!(found || words.head().space.space.load() != before);
+        drop(held);
+    });
+}
+
+/// `LeaseLimit` is a promise: a call follows, without another look.
+#[test]
+fn loom_a_call_follows_the_lease_limit() {
+    loom::model(|| {
+        let (mut fan_out, mut subscriber, payloads) = link(3, 3, WhenFull::DropNewest);
+        for message in 1..=3 {
+            assert!(publish(&mut fan_out, &payloads, message));
+        }
+        let called = Arc::new((Mutex::new(false), Condvar::new()));
+        let calling = called.clone();
+        subscriber.on_lease_return(Arc::new(move || {
+            *calling.0.lock().unwrap() = true;
+            calling.1.notify_all();
+        }));
+        let mut take = || subscriber.take(|_| true).unwrap();
+        let (Took::Held(first, 0), Took::Held(second, 0)) = (take(), take()) else {
+            panic!("they were queued before");
+        };
+        let dropping = thread::spawn(move || drop(first));
+        if matches!(take(), Took::LeaseLimit) {
+            let mut was_called = called.0.lock().unwrap();
+            while !*was_called {
+                was_called = called.1.wait(was_called).unwrap();
+            }
+            drop(was_called);
+            assert!(matches!(take(), Took::Held(_, 0)));
+        }
+        dropping.join().unwrap();
+        drop(second);
     });
 }

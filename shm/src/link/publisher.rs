@@ -13,11 +13,11 @@ use std::sync::Arc;
 /// A slot that was never queued on a link has this stamp. No sequence gets there.
 const NEVER: u64 = u64::MAX;
 
-/// What became of a sample that was offered to a link.
+/// What a link says to a sample that is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pushed {
-    /// It is queued, and this side must not touch the slot until it comes back.
-    Queued,
+pub(crate) enum Offered {
+    /// There is room: [`PublisherHalf::commit`] has to follow. The slot was revoked for it.
+    Room(Option<u32>),
     /// The link was full: `DropNewest`.
     Dropped,
     /// The link was full: `Fail`.
@@ -135,38 +135,30 @@ impl PublisherHalf {
         Ok(self.queue.len() >= depth && self.queued()? >= depth)
     }
 
-    /// Offers the sample in `slot`. Slots that were revoked to make room are passed to `revoked`.
+    /// Offers the next sample: makes room for it, where the policy says so.
     ///
     /// With [`WhenFull::Wait`] the caller has seen, under the same lock, that there is room.
-    pub(crate) fn push(
-        &mut self,
-        slot: u32,
-        mut revoked: impl FnMut(u32),
-    ) -> Result<Pushed, Violation> {
+    pub(crate) fn offer(&mut self) -> Result<Offered, Violation> {
         // Numbers are given to what finds no room, too: so the subscriber can tell how much it missed.
         self.offered += 1;
         let offered = &self.words.head().publisher.offered;
         offered.store(self.offered, Relaxed);
+        let mut revoked = None;
         if self.is_full()? {
             match self.when_full() {
                 WhenFull::Wait => unreachable!("only we add, and there was room"),
-                WhenFull::DropNewest => return Ok(Pushed::Dropped),
-                WhenFull::Fail => return Ok(Pushed::Refused),
+                WhenFull::DropNewest => return Ok(Offered::Dropped),
+                WhenFull::Fail => return Ok(Offered::Refused),
                 WhenFull::Disconnect => {
                     // Partner: `SubscriberHalf::take`.
                     let state = &self.words.head().publisher.state;
                     state.store(OVERFLOWED, Release);
-                    return Ok(Pushed::Overflowed);
+                    return Ok(Offered::Overflowed);
                 }
-                WhenFull::DropOldest => {
-                    if let Some(slot) = self.revoke_oldest()? {
-                        revoked(slot);
-                    }
-                }
+                WhenFull::DropOldest => revoked = self.revoke_oldest()?,
             }
         }
-        self.commit(slot);
-        Ok(Pushed::Queued)
+        Ok(Offered::Room(revoked))
     }
 
     /// Makes room by one: takes the oldest entry back, and returns its slot. If the subscriber was faster, it has made the
@@ -213,7 +205,9 @@ impl PublisherHalf {
         Ok(revoked)
     }
 
-    fn commit(&mut self, slot: u32) {
+    /// Queues the filled `slot`, after [`offer`](Self::offer) said that there is room. This side does not touch the slot any
+    /// more until it comes back.
+    pub(crate) fn commit(&mut self, slot: u32) {
         let index = slot as usize;
         if index >= self.stamps.len() {
             self.stamps.resize(index + 1, NEVER);
@@ -234,7 +228,17 @@ impl PublisherHalf {
         reach("publisher: tail stored");
     }
 
-    /// Nothing will be pushed any more. What is queued can still be taken.
+    /// One more waits for room here or for slots, or one less. The caller makes the fence, and then looks.
+    pub(crate) fn announce_wait(&self, on: bool) {
+        let waiting = &self.words.head().waiting.waiting;
+        if on {
+            waiting.fetch_add(1, Relaxed);
+        } else {
+            waiting.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// Nothing will be queued any more. What is queued can still be taken.
     pub(crate) fn close(&self) {
         let state = &self.words.head().publisher.state;
         if state.load(Relaxed) != OVERFLOWED {

@@ -2,14 +2,16 @@
 //!
 //! Nothing read from the link is trusted: each word is read once, into a local variable, and checked before it is used.
 
-use super::{LinkEnd, LinkWords, WhenFull};
+use super::{LinkEnd, LinkWords};
+use crate::bell::Ringer;
 use crate::error::Violation;
 use crate::layout::{
     CLOSED, DONE, IDLE, LEASED, OPEN, OVERFLOWED, QUEUED, cell, cell_parts, entry_parts,
     entry_sequence,
 };
 use crate::points::reach;
-use crate::sync::{AcqRel, Acquire, AtomicU32, Relaxed, Release, SeqCst, fence};
+use crate::sync::{AcqRel, Acquire, AtomicU32, Call, Relaxed, Release, SeqCst, fence};
+use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,24 +19,53 @@ use std::sync::Arc;
 const AHEAD_MAX: u64 = 1 << 39;
 
 /// What both the half and what it holds need.
-#[derive(Debug)]
 struct Shared {
     words: Arc<LinkWords>,
     /// How many are held. It counts in this process only.
     leases: AtomicU32,
+    /// 1 from when `LeaseLimit` is said until something is given back.
+    limited: AtomicU32,
+    /// Called then, once.
+    on_lease_return: Mutex<Option<Call>>,
+    /// A bell of the publisher's process, for drivers of it that watch the link.
+    ringer: Mutex<Option<Ringer>>,
 }
 
 impl Shared {
     /// After something was given back by a store: wakes a publisher that waits for it.
     fn tell_publisher(&self) {
-        // Partner: `Waiter::announced`. Both store, fence, then load: either we see that it waits, or it sees what we stored.
+        // Partners: `Waiter::announced` and `FanOut::watch`. Both store, fence, then load: either we see that it waits, or it
+        // sees what we stored.
         fence(SeqCst);
+        self.tell_publisher_after_fence();
+    }
+
+    fn tell_publisher_after_fence(&self) {
         let head = self.words.head();
-        if head.waiting.waiting.load(Relaxed) != 0 {
-            head.space.space.bump();
-            reach("subscriber: space bumped");
-            head.space.space.wake();
+        if head.waiting.waiting.load(Relaxed) == 0 {
+            return;
         }
+        head.space.space.bump();
+        reach("subscriber: space bumped");
+        head.space.space.wake();
+        // Out of the lock before it is rung: the drop of a lease waits for nobody.
+        let ringer = self.ringer.lock().clone();
+        if let Some(ringer) = ringer {
+            // The fence above serves here, too: a driver announces that it watches, then that it sleeps, and then looks.
+            ringer.ring_after_fence();
+        }
+    }
+
+    /// As many are held as may be, and that was said.
+    fn is_limited(&self) -> bool {
+        self.limited.load(Relaxed) != 0
+            && self.leases.load(Relaxed) >= self.words.geometry().leases_max
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shared({} leases)", self.leases.load(Relaxed))
     }
 }
 
@@ -65,6 +96,8 @@ pub(crate) struct SubscriberHalf {
     taken_next: u64,
     /// The end was told.
     ended: bool,
+    /// The publisher's process is dead.
+    died: bool,
 }
 
 impl SubscriberHalf {
@@ -72,6 +105,9 @@ impl SubscriberHalf {
         let shared = Shared {
             words,
             leases: AtomicU32::new(0),
+            limited: AtomicU32::new(0),
+            on_lease_return: Mutex::new(None),
+            ringer: Mutex::new(None),
         };
         Self {
             shared: Arc::new(shared),
@@ -79,7 +115,39 @@ impl SubscriberHalf {
             taken: 0,
             taken_next: 0,
             ended: false,
+            died: false,
         }
+    }
+
+    /// False in a child made by `fork`, where nothing else may be asked.
+    pub(crate) fn is_here(&self) -> bool {
+        self.shared.words.is_here()
+    }
+
+    /// From now on `ringer` is rung when something was taken or given back while the publisher watches.
+    pub(crate) fn ring_on_return(&mut self, ringer: Ringer) {
+        *self.shared.ringer.lock() = Some(ringer);
+        // What was given back before by a thread that found no ringer yet.
+        self.shared.tell_publisher();
+    }
+
+    /// From now on `call` is called when something is given back after `LeaseLimit` was said.
+    pub(crate) fn on_lease_return(&mut self, call: Call) {
+        *self.shared.on_lease_return.lock() = Some(call);
+    }
+
+    /// The publisher's process is dead: nothing is stored by it any more.
+    pub(crate) fn publisher_ended(&mut self) {
+        self.died = true;
+    }
+
+    /// How many samples may be queued, as far as the publisher can be believed; those that were revoked may count, too.
+    pub(crate) fn queued(&self) -> u32 {
+        let tail = self.shared.words.head().publisher.tail.load(Acquire);
+        let ahead = tail.checked_sub(self.head);
+        let depth = self.shared.words.geometry().depth;
+        let ahead = ahead.filter(|ahead| *ahead <= AHEAD_MAX).unwrap_or(0);
+        ahead.min(u64::from(depth)) as u32
     }
 
     /// How many samples are held.
@@ -89,10 +157,46 @@ impl SubscriberHalf {
 
     /// True if [`take`](Self::take) may have something to say. It is what a driver asks before it sleeps.
     pub(crate) fn has_news(&self) -> bool {
-        let publisher = &self.shared.words.head().publisher;
+        let words = &self.shared.words;
+        let publisher = &words.head().publisher;
         // Acquire, as in `take`. Partner in the decision to sleep: the fence in `Ringer::ring`.
-        let closed = || publisher.state.load(Acquire) != OPEN;
-        publisher.tail.load(Acquire) != self.head || (!self.ended && closed())
+        if publisher.tail.load(Acquire) != self.head {
+            return !self.shared.is_limited();
+        }
+        !self.ended && (self.died || publisher.state.load(Acquire) != OPEN)
+    }
+
+    /// True if the oldest queued sample is in memory that this side does not have yet: nothing can be taken before it has.
+    pub(crate) fn waits_for_memory(&self, known: impl Fn(u32) -> bool) -> bool {
+        let words = &self.shared.words;
+        // Acquire, as in `take`.
+        if self.died || words.head().publisher.tail.load(Acquire) == self.head {
+            return false;
+        }
+        let (tag, slot) = entry_parts(words.ring(self.head).entry.load(Relaxed));
+        // What makes no sense is for `take` to say; so is one that was revoked.
+        tag == entry_sequence(self.head)
+            && slot < words.geometry().slots
+            && !known(slot)
+            && words.cell(slot).load(Relaxed) == cell(self.head, QUEUED)
+    }
+
+    /// The end, if nothing is queued and nothing will be. Takes no sample.
+    pub(crate) fn take_end(&mut self) -> Result<Option<LinkEnd>, Violation> {
+        let publisher = &self.shared.words.head().publisher;
+        let state = publisher.state.load(Acquire);
+        // Looked at in this order: what was queued before the link was closed is seen.
+        if (state == OPEN && !self.died) || publisher.tail.load(Acquire) != self.head {
+            return Ok(None);
+        }
+        let end = match state {
+            OPEN => LinkEnd::PublisherDied,
+            CLOSED => LinkEnd::Closed,
+            OVERFLOWED => LinkEnd::Overflowed,
+            _ => return Err(Violation::State),
+        };
+        self.ended = true;
+        Ok(Some(end))
     }
 
     /// Takes the oldest queued sample. `known` says whether this side has the memory of a slot.
@@ -102,24 +206,24 @@ impl SubscriberHalf {
         // Partner: `PublisherHalf::commit`.
         let mut tail = publisher.tail.load(Acquire);
         if tail == self.head {
-            let state = publisher.state.load(Acquire);
-            if state == OPEN {
-                return Ok(Took::Empty);
+            if let Some(end) = self.take_end()? {
+                return Ok(Took::End(end));
             }
             // What was queued before the link was closed is seen now.
-            tail = publisher.tail.load(Acquire);
+            tail = self.shared.words.head().publisher.tail.load(Acquire);
             if tail == self.head {
-                let end = match state {
-                    CLOSED => LinkEnd::Closed,
-                    OVERFLOWED => LinkEnd::Overflowed,
-                    _ => return Err(Violation::State),
-                };
-                self.ended = true;
-                return Ok(Took::End(end));
+                return Ok(Took::Empty);
             }
         }
         if self.shared.leases.load(Relaxed) >= geometry.leases_max {
-            return Ok(Took::LeaseLimit);
+            self.shared.limited.store(1, Relaxed);
+            // Partner: the fence in `Held::drop`. Either we see here that one was given back, or its drop sees that this was
+            // said.
+            fence(SeqCst);
+            if self.shared.leases.load(Relaxed) >= geometry.leases_max {
+                return Ok(Took::LeaseLimit);
+            }
+            self.shared.limited.store(0, Relaxed);
         }
         let ahead = tail.checked_sub(self.head).ok_or(Violation::Tail)?;
         if ahead > AHEAD_MAX {
@@ -166,7 +270,11 @@ impl SubscriberHalf {
         if !known(slot) {
             // Perhaps it is revoked already: then there is nothing to wait for.
             let revoked = word.load(Relaxed) != held;
-            return Ok((!revoked).then_some(Took::Unannounced(slot)));
+            // Nobody announces it any more when the publisher is dead: it is missed like what was revoked.
+            if revoked || self.died {
+                return Ok(None);
+            }
+            return Ok(Some(Took::Unannounced(slot)));
         }
         // Acquire: what stands in the slot is what was queued under this sequence. Release: `place` was read before;
         // partner `PublisherHalf::look`.
@@ -196,10 +304,8 @@ impl SubscriberHalf {
         }
         let gap = offered - self.taken - 1;
         (self.taken, self.taken_next) = (offered, self.head);
-        if geometry.when_full == WhenFull::Wait {
-            // There is room in the queue.
-            self.shared.tell_publisher();
-        }
+        // There is room in the queue.
+        self.shared.tell_publisher();
         Ok(Some(Took::Held(held, gap)))
     }
 }
@@ -207,6 +313,9 @@ impl SubscriberHalf {
 /// The subscriber leaves in order. What it holds stays valid.
 impl Drop for SubscriberHalf {
     fn drop(&mut self) {
+        if !self.is_here() {
+            return;
+        }
         let state = &self.shared.words.head().subscriber.state;
         // Partner: `PublisherHalf::subscriber_has_left`.
         state.store(CLOSED, Release);
@@ -222,6 +331,11 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// False in a child made by `fork`.
+    pub(crate) fn is_here(&self) -> bool {
+        self.shared.words.is_here()
+    }
+
     pub(crate) fn slot(&self) -> u32 {
         self.slot
     }
@@ -233,12 +347,24 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if !self.is_here() {
+            return;
+        }
         self.shared.leases.fetch_sub(1, Relaxed);
         // Release, partner `PublisherHalf::look`: what we read of the slot, we have read before the publisher writes again.
         let cell_word = self.shared.words.cell(self.slot);
         cell_word.store(cell(self.sequence, DONE), Release);
         reach("subscriber: done stored");
-        self.shared.tell_publisher();
+        // For both: the publisher that may wait, and this side's `take`, which may have said `LeaseLimit`.
+        fence(SeqCst);
+        self.shared.tell_publisher_after_fence();
+        let limited = &self.shared.limited;
+        if limited.load(Relaxed) != 0 && limited.swap(0, Relaxed) != 0 {
+            let call = self.shared.on_lease_return.lock().clone();
+            if let Some(call) = call {
+                call();
+            }
+        }
     }
 }
 

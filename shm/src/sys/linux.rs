@@ -2,6 +2,7 @@
 
 use super::map::Map;
 use crate::error::{SegmentError, SegmentErrorKind};
+use crate::fork::Origin;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -35,6 +36,7 @@ pub(crate) fn create(
     if limit.is_some_and(|limit| len as u64 > limit) {
         return Err(failed(SegmentErrorKind::OutOfSharedMemory));
     }
+    let origin = Origin::here().map_err(|e| failed(SegmentErrorKind::Io(e)))?;
     let fd = memfd(what).map_err(io)?;
     rustix::fs::ftruncate(&fd, len as u64).map_err(io)?;
     // Pages that are there now need not be found when a message is written, where there would be no error but SIGBUS.
@@ -45,7 +47,7 @@ pub(crate) fn create(
         .map_err(|e| failed(mapping(e)))?;
     keep_from_children(&raw).map_err(|e| failed(mapping(e)))?;
     rustix::fs::fcntl_add_seals(&fd, seals(readers_write)).map_err(io)?;
-    Ok((fd, Map::new(raw, true)))
+    Ok((fd, Map::new(raw, true, origin)))
 }
 
 fn memfd(what: &str) -> Result<OwnedFd, Errno> {
@@ -99,6 +101,7 @@ pub(crate) fn open(
         };
         return Err(failed(kind));
     }
+    let origin = Origin::here().map_err(|e| failed(SegmentErrorKind::Io(e)))?;
     let mut options = MmapOptions::new();
     let options = options.len(len);
     let raw = if readers_write {
@@ -108,7 +111,7 @@ pub(crate) fn open(
     };
     let raw = raw.map_err(|e| failed(mapping(e)))?;
     keep_from_children(&raw).map_err(|e| failed(mapping(e)))?;
-    Ok(Map::new(raw, readers_write))
+    Ok(Map::new(raw, readers_write, origin))
 }
 
 /// A child made by `fork` does not inherit the mapping: it could not know what its parent does to the words meanwhile.
@@ -156,6 +159,14 @@ pub(crate) fn wait_any(words: &[(&AtomicU32, u32)], limit: Option<Duration>) {
     if let Err(Errno::NOSYS | Errno::PERM) = futex::waitv(&waits, nothing, until.as_ref(), clock) {
         wait(words[0].0, words[0].1, limit);
     }
+}
+
+/// The time of the host's monotonic clock, in nanoseconds: what all its processes see alike, and what
+/// [`SlotHeader::published_ns`](crate::SlotHeader::published_ns) holds.
+pub fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // It counts from the start of the host: neither part is negative, and nanoseconds fit for centuries.
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 fn timespec(limit: Duration) -> futex::Timespec {

@@ -8,10 +8,12 @@
 //! Both check the place against the length of the mapping, and the file behind it cannot shrink (it is sealed), so that
 //! every address inside is backed by memory for as long as the [`Map`] lives.
 
+use crate::fork::Origin;
 use crate::layout::{BellWords, LinkHead, RingEntry, SegmentHeader, SlotWords};
 use crate::sync::AtomicU64;
 use memmap2::MmapRaw;
 use std::fmt;
+use std::mem::ManuallyDrop;
 
 /// A type that shared memory may hold and several processes may touch at once.
 ///
@@ -36,14 +38,28 @@ unsafe impl Word for SlotWords {}
 
 /// A mapped file, unmapped when dropped.
 pub(crate) struct Map {
-    raw: MmapRaw,
+    /// Unmapped where it was mapped, and nowhere else.
+    raw: ManuallyDrop<MmapRaw>,
     writable: bool,
+    origin: Origin,
 }
 
 impl Map {
-    /// Takes over `raw`, of a file that is sealed against shrinking. `writable` says how it was mapped.
-    pub(crate) fn new(raw: MmapRaw, writable: bool) -> Self {
-        Self { raw, writable }
+    /// Takes over `raw`, of a file that is sealed against shrinking. `writable` says how it was mapped, and
+    /// `origin` where: children do not have it.
+    pub(crate) fn new(raw: MmapRaw, writable: bool, origin: Origin) -> Self {
+        let raw = ManuallyDrop::new(raw);
+        Self {
+            raw,
+            writable,
+            origin,
+        }
+    }
+
+    /// False in a child made by `fork`, where nothing is mapped: there neither words nor bytes may be asked for.
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        self.origin.is_here()
     }
 
     pub(crate) fn writable(&self) -> bool {
@@ -59,7 +75,7 @@ impl Map {
     pub(crate) fn word<T: Word>(&self, offset: usize) -> &T {
         self.check(offset, size_of::<T>(), align_of::<T>());
         // SAFETY: `check` has seen that all of it is inside the mapping, which lives as long as `&self`, and aligned (the
-        // mapping starts at a page). `T: Word`: whatever bits are there are a `T`, and since it is made of atomics others
+        // mapping starts at a page); whoever owns the map asks `is_here` first, so this is the process that has it. `T: Word`: whatever bits are there are a `T`, and since it is made of atomics others
         // may store at any time. Nobody makes a `&mut` to mapped memory that holds words.
         unsafe { &*self.raw.as_mut_ptr().add(offset).cast::<T>() }
     }
@@ -89,5 +105,15 @@ impl fmt::Debug for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let access = if self.writable { "rw" } else { "r" };
         write!(f, "Map({} bytes, {access})", self.raw.len())
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // In a child the addresses may be somebody else's by now.
+        if self.is_here() {
+            // SAFETY: it is dropped once, here, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.raw) }
+        }
     }
 }

@@ -6,6 +6,7 @@ compile_error!("mproc-shm runs on Linux only: see the crate's documentation");
 mod linux;
 mod map;
 
+pub use linux::monotonic_ns;
 pub(crate) use linux::{create, open, wait, wait_any, wake_all};
 pub(crate) use map::Map;
 

@@ -34,6 +34,12 @@ fn a_data_segment_can_be_written_by_its_owner_only_and_never_shrinks() {
 }
 
 #[test]
+fn the_hosts_clock_does_not_go_back() {
+    let first = super::monotonic_ns();
+    assert!(first > 0 && super::monotonic_ns() >= first);
+}
+
+#[test]
 fn a_file_that_is_not_sealed_or_not_as_long_as_agreed_is_not_mapped() {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let loose = memfd_create("loose", flags).unwrap();
