@@ -20,6 +20,10 @@
 //! cargo run --release --example vitals -- --seconds 10 --csv vitals.csv --alarm cpu=80:60
 //! ```
 //!
+//! With `--processes` the samplers, the rates, the alarms, the slow subscribers and the display have a process each. They are
+//! in a domain of their own and find each other by topic. Who dies is started again, and at the end each has its accounts.
+//! Without it everything is in this process, and of no domain: several of these programs do not hear each other.
+//!
 //! This file has the arguments and the program from its first processor to its exit code. The parts are in `vitals/`:
 //!
 //! | file | what it has |
@@ -32,6 +36,7 @@
 //! | `policies.rs` | the relay and the slow subscribers |
 //! | `callbacks.rs`, around `display.rs` | the main thread: signals, the table or the lines |
 //! | `summary.rs` | counting, settling, and the report at the end |
+//! | `roles.rs`, `keeper.rs` | which parts can have a process of their own, and the parent of these |
 //!
 //! The file behind each "around" knows no node, so it is tested without one, in `tests/vitals_parts.rs`.
 
@@ -45,6 +50,8 @@ mod csv;
 mod display;
 #[path = "vitals/figures.rs"]
 mod figures;
+#[path = "vitals/keeper.rs"]
+mod keeper;
 #[path = "vitals/library.rs"]
 mod library;
 #[path = "vitals/meter.rs"]
@@ -59,6 +66,8 @@ mod policies;
 mod rates;
 #[path = "vitals/recorder.rs"]
 mod recorder;
+#[path = "vitals/roles.rs"]
+mod roles;
 #[path = "vitals/sampler.rs"]
 mod sampler;
 #[path = "vitals/source.rs"]
@@ -73,25 +82,24 @@ mod watchman;
 mod window;
 
 use std::{
-    fs::File,
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use clap::Parser;
-use mproc::{Result, Spun, prelude::*};
+use mproc::{Options, Result, Spun, prelude::*};
 
 use alarms::Threshold;
-use callbacks::{Display, end_on_signal, show};
-use figures::{Cpu, Disk, Memory, Net, Processes};
+use callbacks::{Display, end_on_signal, end_with_input, show};
 use meters::Meters;
-use policies::{Relay, Slow};
+use policies::Relay;
 use recorder::Recorder;
+use roles::Role;
 use sampler::Sampler;
 use source::{Origin, Source, Watch};
-use summary::{ask, count_receivers, count_samplers, finish, report, settle};
+use summary::{Part, ask, count, finish, report, settle};
 use topics::{CPU, DISK, Finish, LIMIT, MEMORY, NET, PROCESS};
 use watchman::Watchman;
 
@@ -110,31 +118,48 @@ struct Arguments {
     /// Watch this process, beside the busiest. May be given several times.
     #[arg(long = "process", value_name = "PID")]
     processes: Vec<u32>,
+    /// Give each part a process of its own.
+    #[arg(long = "processes", conflicts_with = "csv")]
+    is_split: bool,
     /// Take the figures from the library that is used where there is no /proc. For tests.
     #[arg(long, hide = true)]
     no_proc: bool,
+    /// Read this directory in place of /proc. For tests.
+    #[arg(long, hide = true, value_name = "DIRECTORY", default_value = "/proc")]
+    proc: PathBuf,
+    /// Be this part only. The program starts itself so.
+    #[arg(long, hide = true, requires = "began_ns")]
+    role: Option<Role>,
+    /// When the parent began, in nanoseconds of the system's clock.
+    #[arg(long, hide = true)]
+    began_ns: Option<u64>,
 }
 
-/// The processors, in the order in which they are to be asked.
-struct Parts {
-    cpu: Address<Sampler<Cpu>>,
-    memory: Address<Sampler<Memory>>,
-    net: Address<Sampler<Net>>,
-    disk: Address<Sampler<Disk>>,
-    process: Address<Sampler<Processes>>,
-    receivers: Receivers,
-}
+impl Arguments {
+    /// True if this process has that part.
+    fn has(&self, role: Role) -> bool {
+        self.role.is_none_or(|only| only == role)
+    }
 
-struct Receivers {
-    meters: Address<Meters>,
-    watchman: Address<Watchman>,
-    recorder: Option<Address<Recorder>>,
-    relay: Address<Relay>,
-    slow: Vec<Address<Slow>>,
+    /// From when on time is counted: the same moment in all processes, also in one that was started again.
+    fn start(&self, now: Instant) -> Instant {
+        let Some(began_ns) = self.began_ns else {
+            return now;
+        };
+        let began = SystemTime::UNIX_EPOCH + Duration::from_nanos(began_ns);
+        let ago = SystemTime::now().duration_since(began).unwrap_or_default();
+        now.checked_sub(ago).unwrap_or(now)
+    }
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let done = if arguments.is_split && arguments.role.is_none() {
+        keeper::run(arguments.seconds.map(Duration::from_secs))
+    } else {
+        run(&arguments)
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -150,27 +175,47 @@ fn run(arguments: &Arguments) -> Result<bool> {
         Some(path) => Some(csv::Series::create(path)?),
         None => None,
     };
-    let (origin, notice) = Origin::find(Path::new("/proc"), arguments.no_proc);
+    let (origin, notice) = Origin::find(&arguments.proc, arguments.no_proc);
+    let node = match arguments.role {
+        // In the domain that the parent has set.
+        Some(_) => Node::new()?,
+        // For this process alone, whatever the environment says.
+        None => Node::with_options(Options::from_environment()?),
+    };
+    let start = arguments.start(node.now());
     // Signals are handled here and not by `mproc::init`, which would end the node at once: the accounts need it until the
     // samplers have stopped and everything has been handled.
-    let script = mproc::init_without_signals()?;
-    let start = script.now();
-    let mut script = script.with(Display::new(&origin, start));
-    end_on_signal(&mut script)?;
-    if let Some(notice) = notice {
-        script.state(|display| display.print(&notice))?;
+    let mut script = node.script()?.with(Display::new(&origin, start));
+    if arguments.role.is_some() {
+        end_with_input(&mut script)?;
+    } else {
+        end_on_signal(&mut script)?;
     }
-    let display_name = show(&mut script)?;
-    if let Some(seconds) = arguments.seconds {
+    let mut display_name = None;
+    if arguments.has(Role::Display) {
+        if let Some(notice) = notice {
+            script.state(|display| display.print(&notice))?;
+        }
+        display_name = Some(show(&mut script)?);
+    }
+    if let Some(seconds) = arguments.seconds.filter(|_| arguments.role.is_none()) {
         script.after(Duration::from_secs(seconds), |display, _| {
             display.ended = true;
         })?;
     }
 
-    // Receivers first, and each has subscribed before the first sample: so all get the same samples.
-    let receivers = spawn_receivers(&script, arguments, series, start)?;
-    count_receivers(&mut script, &receivers)?;
-    let parts = spawn_samplers(&script, arguments, &origin, start, receivers)?;
+    // Receivers first, and each has subscribed before the first sample: so all of this process get the same samples.
+    let recorder = match series {
+        Some(series) => Some(script.spawn_thread("csv", Recorder::new(series))?),
+        None => None,
+    };
+    let mut parts = spawn_receivers(&script, arguments, start)?;
+    parts.extend(recorder.as_ref().map(Part::counting));
+    count(&mut script, &parts)?;
+    if arguments.has(Role::Sampler) {
+        // They stand first, so that they stop first.
+        parts.splice(0..0, spawn_samplers(&script, arguments, &origin, start)?);
+    }
 
     while !script.state(|display| display.ended)? {
         if script.spin_once(Duration::MAX)? == Spun::Shutdown {
@@ -180,13 +225,14 @@ fn run(arguments: &Arguments) -> Result<bool> {
 
     finish(&mut script, &parts)?;
     let settled = settle(&mut script)?;
-    let mut ledgers = count_receivers(&mut script, &parts.receivers)?;
-    ledgers.extend(count_samplers(&mut script, &parts)?);
-    let ledger = script.state(|display| display.ledger.clone())?;
-    ledgers.push((display_name.clone(), ledger));
-    let holds = report(&mut script, &ledgers, &display_name)?;
+    let mut ledgers = count(&mut script, &parts)?;
+    if let Some(name) = &display_name {
+        let ledger = script.state(|display| display.ledger.clone())?;
+        ledgers.push((name.clone(), ledger));
+    }
+    let holds = report(&mut script, &ledgers, display_name.as_deref())?;
 
-    if let (Some(recorder), Some(path)) = (&parts.receivers.recorder, &arguments.csv) {
+    if let (Some(recorder), Some(path)) = (&recorder, &arguments.csv) {
         let rows = ask(&mut script, recorder.call(Finish))?.map_err(|error| {
             let text = format!("cannot write {}: {error}", path.display());
             io::Error::new(error.kind(), text)
@@ -207,25 +253,23 @@ fn run(arguments: &Arguments) -> Result<bool> {
     Ok(holds && settled && ended.is_clean())
 }
 
-fn spawn_receivers(
-    node: &Node,
-    arguments: &Arguments,
-    series: Option<csv::Series<File>>,
-    start: Instant,
-) -> Result<Receivers> {
-    let watchman = Watchman::new(arguments.alarms.clone(), start);
-    let meters = Meters::new(start);
-    let recorder = match series {
-        Some(series) => Some(node.spawn_thread("csv", Recorder::new(series))?),
-        None => None,
-    };
-    Ok(Receivers {
-        watchman: node.spawn_thread("alarms", watchman)?,
-        meters: node.spawn_thread("rates", meters)?,
-        recorder,
-        relay: node.spawn_thread("relay", Relay::default())?,
-        slow: policies::spawn_slow(node)?,
-    })
+fn spawn_receivers(node: &Node, arguments: &Arguments, start: Instant) -> Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    if arguments.has(Role::Rates) {
+        let meters = node.spawn_thread("rates", Meters::new(start))?;
+        parts.push(Part::finishing(&meters));
+    }
+    if arguments.has(Role::Alarms) {
+        let watchman = Watchman::new(arguments.alarms.clone(), start);
+        let watchman = node.spawn_thread("alarms", watchman)?;
+        parts.push(Part::finishing(&watchman));
+    }
+    if arguments.has(Role::Policies) {
+        let relay = node.spawn_thread("relay", Relay::default())?;
+        parts.push(Part::counting(&relay));
+        parts.extend(policies::spawn_slow(node)?.iter().map(Part::counting));
+    }
+    Ok(parts)
 }
 
 /// Five samplers on one driver: they take turns on one thread, and each has its own source.
@@ -234,8 +278,7 @@ fn spawn_samplers(
     arguments: &Arguments,
     origin: &Origin,
     start: Instant,
-    receivers: Receivers,
-) -> Result<Parts> {
+) -> Result<Vec<Part>> {
     let source = || {
         let watch = Watch {
             pids: arguments.processes.clone(),
@@ -250,12 +293,11 @@ fn spawn_samplers(
     let net = Sampler::new(source(), NET, Source::net, start);
     let disk = Sampler::new(source(), DISK, Source::disk, start);
     let process = Sampler::new(source(), PROCESS, Source::processes, start);
-    Ok(Parts {
-        cpu: driver.spawn("sampler/cpu", cpu)?,
-        memory: driver.spawn("sampler/memory", memory)?,
-        net: driver.spawn("sampler/net", net)?,
-        disk: driver.spawn("sampler/disk", disk)?,
-        process: driver.spawn("sampler/process", process)?,
-        receivers,
-    })
+    Ok(vec![
+        Part::finishing(&driver.spawn("sampler/cpu", cpu)?),
+        Part::finishing(&driver.spawn("sampler/memory", memory)?),
+        Part::finishing(&driver.spawn("sampler/net", net)?),
+        Part::finishing(&driver.spawn("sampler/disk", disk)?),
+        Part::finishing(&driver.spawn("sampler/process", process)?),
+    ])
 }

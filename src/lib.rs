@@ -40,10 +40,11 @@ mod script;
 
 pub use mproc_pubsub::{
     CallbackSubscription, ChannelSubscription, Codec, CodecError, CodecKind, Control,
-    DEFAULT_SUBSCRIPTION_CAPACITY, Data, Delivered, EVENTS, Event, Graph, Loan, Msg, Pattern,
-    Place, PublishError, Publisher, PublisherId, PublisherOptions, PublisherSnapshot, RecvError,
-    Refusal, Sample, Selectable, Subscribing, Subscription, SubscriptionId, SubscriptionOptions,
-    SubscriptionSnapshot, Topic, TopicId, TopicSnapshot, Topics, TryRecvError, select,
+    DEFAULT_DOMAIN, DEFAULT_SUBSCRIPTION_CAPACITY, Data, Delivered, DomainOptions, EVENTS, Event,
+    Graph, Loan, Msg, Pattern, Place, PublishError, Publisher, PublisherId, PublisherOptions,
+    PublisherSnapshot, RecvError, Refusal, Sample, Selectable, Subscribing, Subscription,
+    SubscriptionId, SubscriptionOptions, SubscriptionSnapshot, Topic, TopicId, TopicSnapshot,
+    Topics, TryRecvError, select,
 };
 pub use mproc_runtime::{
     Address, AfterPanic, CallError, Closure, Cx, DEFAULT_CAPACITY, DEFAULT_LIMIT, DeadLetter,
@@ -54,7 +55,7 @@ pub use mproc_runtime::{
     ShutdownReport, SpawnError, Spun, Tick, TimerId, Totals, TrySendError, WatchId, WeakAddress,
     WhenFull, closure, local_closure,
 };
-pub use node::{Node, Snapshot};
+pub use node::{Node, NodeBuilder, Snapshot};
 pub use script::{Callbacks, OnFault, Script, ScriptCx, init, init_without_signals};
 
 #[cfg(doctest)]

@@ -2,9 +2,9 @@
 
 use crate::script::Script;
 use mproc_pubsub::{
-    CallbackSubscription, ChannelSubscription, EVENTS, Event, Graph, Msg, Place, Publisher,
-    PublisherOptions, Sample, Subscription, SubscriptionOptions, Topic, TopicSnapshot, Topics,
-    accept_msgs, send_msg,
+    CallbackSubscription, ChannelSubscription, DomainOptions, EVENTS, Event, Graph, Msg, Place,
+    Publisher, PublisherOptions, Sample, Subscription, SubscriptionOptions, Topic, TopicSnapshot,
+    Topics, accept_msgs, send_msg,
 };
 use mproc_runtime::{
     Address, Closure, Error, ErrorKind, Handle, Options, Processor, Runtime, WhenFull, closure,
@@ -48,19 +48,88 @@ impl Deref for Snapshot {
     }
 }
 
+/// What a node is made with; see [`Node::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "it makes nothing until build() is called"]
+pub struct NodeBuilder {
+    options: Option<Options>,
+    domain: Option<DomainOptions>,
+}
+
+impl NodeBuilder {
+    /// With these options, and not those of the environment.
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = Some(options);
+        self
+    }
+
+    /// In the domain `name`, whatever the environment says.
+    ///
+    /// # Errors
+    ///
+    /// As [`DomainOptions::new`].
+    pub fn domain(self, name: &str) -> Result<Self, Error> {
+        Ok(self.domain_with(DomainOptions::new(name)?))
+    }
+
+    /// In this domain, with these bounds.
+    pub fn domain_with(mut self, domain: DomainOptions) -> Self {
+        self.domain = Some(domain);
+        self
+    }
+
+    /// The node. It joins its domain when it first declares a topic whose values can leave the process.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`](crate::ErrorKind::InvalidSetting), naming the variable of the environment.
+    pub fn build(self) -> Result<Node, Error> {
+        let options = match self.options {
+            Some(options) => options,
+            None => Options::from_environment()?,
+        };
+        let domain = match self.domain {
+            Some(domain) => Some(domain),
+            None => DomainOptions::from_environment()?,
+        };
+        let node = Node::with_options(options);
+        if let Some(domain) = domain {
+            node.graph().join_domain(domain)?;
+        }
+        Ok(node)
+    }
+}
+
 impl Node {
-    /// A node with the options of the environment (`MPROC_CAPACITY`).
+    /// A node with the options of the environment: `MPROC_CAPACITY`, and `MPROC_DOMAIN`. If that is not set, the node is for
+    /// this process alone.
     ///
     /// # Errors
     ///
     /// [`InvalidSetting`](crate::ErrorKind::InvalidSetting), naming the variable.
     pub fn new() -> Result<Self, Error> {
-        Ok(Self {
-            runtime: Runtime::new()?,
-        })
+        Self::builder().build()
     }
 
-    /// A node with these options.
+    /// A node that is told what the environment does not say.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use mproc::Node;
+    ///
+    /// // Shares its topics with the other processes of this user that are in the domain "lab".
+    /// let node = Node::builder().domain("lab")?.build()?;
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder {
+            options: None,
+            domain: None,
+        }
+    }
+
+    /// A node with these options, for this process alone.
     pub fn with_options(options: Options) -> Self {
         Self {
             runtime: Runtime::with_options(options),
@@ -80,6 +149,11 @@ impl Node {
         Self {
             runtime: Runtime::simulated_with(seed, options),
         }
+    }
+
+    /// The domain whose processes it shares topics with; `None` if it is for this process alone.
+    pub fn domain(&self) -> Option<String> {
+        self.graph().domain().map(str::to_owned)
     }
 
     /// The node's topics.

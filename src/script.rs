@@ -1,10 +1,12 @@
 //! Scripts: a node, the calling thread as its driver, and a state that callbacks get `&mut` to.
 
 use crate::node::Node;
-use mproc_pubsub::{Control, Sample, SubscriptionOptions, Topic, Topics};
+use mproc_pubsub::{
+    Control, DEFAULT_DOMAIN, DomainOptions, Sample, SubscriptionOptions, Topic, Topics,
+};
 use mproc_runtime::{
     Address, AfterPanic, Cx, DEFAULT_LIMIT, Error, ErrorKind, Fault, IntoOutcome, MailboxOptions,
-    Manual, Options, Outcome, Pending, Processor, SpawnError, Spun, TimerId,
+    Manual, Outcome, Pending, Processor, SpawnError, Spun, TimerId,
 };
 use std::fmt;
 use std::ops::Deref;
@@ -82,7 +84,8 @@ pub struct Script<S: 'static> {
     node: Node,
 }
 
-/// Makes a node and a script on the calling thread. Ctrl-C and SIGTERM end it in order; a second one drops what is still
+/// Makes a node and a script on the calling thread. The node shares its topics with the other processes of its domain: the one
+/// that `MPROC_DOMAIN` names, or [`DEFAULT_DOMAIN`]. Ctrl-C and SIGTERM end it in order; a second one drops what is still
 /// queued; a third ends the process. Further calls make further nodes, each with its script; the signals end them all.
 ///
 /// # Errors
@@ -101,7 +104,11 @@ pub fn init() -> Result<Script<()>, Error> {
 ///
 /// As [`Node::new`].
 pub fn init_without_signals() -> Result<Script<()>, Error> {
-    Node::with_options(Options::from_environment()?).script()
+    let domain = match DomainOptions::from_environment()? {
+        Some(domain) => domain,
+        None => DomainOptions::new(DEFAULT_DOMAIN)?,
+    };
+    Node::builder().domain_with(domain).build()?.script()
 }
 
 /// Nodes that a signal ends. A program has one set of signal handlers, so this is one for the program.

@@ -8,7 +8,7 @@ use mproc::{
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 const NUMBERS: Topic<u32> = Topic::new("numbers");
@@ -565,7 +565,9 @@ fn after_shutdown_the_process_has_the_threads_it_had() {
     }
     let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let before = threads();
-    let mut script = mproc::init_without_signals().unwrap();
+    let mut script = Node::with_options(mproc::Options::default())
+        .script()
+        .unwrap();
     script.spawn_thread("a", closure(|(): (), _| ())).unwrap();
     let _listener = script.subscribe(&NUMBERS, drop).unwrap();
     let _driver = script.driver("shared").unwrap();
@@ -584,7 +586,7 @@ fn roomy(seed: u64) -> Node {
     Node::simulated_with(seed, mproc::Options::default())
 }
 
-/// The other process of a test about signals: this very test, in a process of its own.
+/// The other process of a test about signals: this very test, in a process of its own, which shares its topics with nobody.
 #[cfg(unix)]
 struct Child {
     process: std::process::Child,
@@ -604,11 +606,19 @@ impl Child {
         let mut process = std::process::Command::new(std::env::current_exe().unwrap())
             .args([test, "--exact", "--nocapture"])
             .env(Self::MARK, "1")
+            .env("MPROC_DOMAIN", Self::domain())
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
         let lines = std::io::BufReader::new(process.stdout.take().unwrap()).lines();
         Self { process, lines }
+    }
+
+    /// One that nobody else is in.
+    fn domain() -> String {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        format!("scripts-{}-{number}", std::process::id())
     }
 
     /// Waits until it says so.

@@ -1,39 +1,16 @@
 //! The `vitals` example as a whole: it runs, writes its file, and accounts for every sample.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
-};
+#[path = "support/examples.rs"]
+mod examples;
 
-/// Builds the example, which `cargo test` with a chosen test does not, and returns where it is.
-fn example() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        // Tests are in <target>/<profile>/deps, examples in <target>/<profile>/examples.
-        let test = env::current_exe().unwrap();
-        let place = test.parent().and_then(Path::parent).unwrap();
-        let profile = match place.file_name().and_then(|name| name.to_str()) {
-            Some("debug") | None => "dev",
-            Some(name) => name,
-        };
-        let mut build = Command::new(env!("CARGO"));
-        build
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["build", "--quiet", "--example", "vitals"])
-            .args(["--profile", profile, "--target-dir"])
-            .arg(place.parent().unwrap());
-        assert!(build.status().unwrap().success(), "the example is built");
-        let name = format!("vitals{}", env::consts::EXE_SUFFIX);
-        place.join("examples").join(name)
-    })
-}
+use std::{fs, process::Command};
+
+use examples::example;
 
 fn runs_and_accounts_for_everything(arguments: &[&str]) -> String {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("vitals.csv");
-    let output = Command::new(example())
+    let output = Command::new(example("vitals"))
         .args(["--seconds", "2", "--csv"])
         .arg(&file)
         .args(arguments)
@@ -96,7 +73,7 @@ fn without_proc_it_accounts_for_every_sample_too() {
 fn a_file_that_cannot_be_made_is_named() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("missing").join("vitals.csv");
-    let output = Command::new(example())
+    let output = Command::new(example("vitals"))
         .args(["--seconds", "1", "--csv"])
         .arg(&file)
         .output()
@@ -115,7 +92,7 @@ fn an_interrupt_ends_it_in_order() {
     use std::io::{BufRead, BufReader, Read};
     use std::process::Stdio;
 
-    let mut child = Command::new(example())
+    let mut child = Command::new(example("vitals"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

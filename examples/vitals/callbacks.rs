@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal, Stdout},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -88,13 +89,19 @@ impl Display {
     }
 }
 
-/// The first Ctrl-C or SIGTERM ends the program in order, the second at once.
-pub(crate) fn end_on_signal(script: &mut Main) -> Result<()> {
-    const END: Topic<()> = Topic::local("vitals/end");
+/// Publishing on this ends the program in order.
+const END: Topic<()> = Topic::local("vitals/end");
+
+fn end(script: &mut Main) -> Result<Publisher<()>> {
     script.on(&END, |display, _, _| {
         display.ended = true;
     })?;
-    let end = script.publisher(&END)?;
+    script.publisher(&END)
+}
+
+/// The first Ctrl-C or SIGTERM ends the program in order, the second at once.
+pub(crate) fn end_on_signal(script: &mut Main) -> Result<()> {
+    let end = end(script)?;
     let mut told = false;
     ctrlc::set_handler(move || {
         if told || end.try_publish(()).is_err() {
@@ -103,6 +110,18 @@ pub(crate) fn end_on_signal(script: &mut Main) -> Result<()> {
         told = true;
     })
     .map_err(|error| io::Error::other(format!("cannot handle Ctrl-C: {error}")))?;
+    Ok(())
+}
+
+/// The end of the standard input, which the parent holds, ends the program in order.
+pub(crate) fn end_with_input(script: &mut Main) -> Result<()> {
+    let end = end(script)?;
+    thread::spawn(move || {
+        // An input that cannot be read is over, too.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        // If this fails the script has ended.
+        let _ = end.try_publish(());
+    });
     Ok(())
 }
 

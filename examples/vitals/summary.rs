@@ -1,12 +1,15 @@
 //! The end: stops what publishes by the clock, waits until nothing moves any more, and checks that for each receiver
 //! sent = handled + dropped + left.
+//!
+//! In a process that has all parts, what was sent is what the publishers have counted. When the parts have a process each, it is
+//! what has come to the receiver's node, and what the receiver was told that it missed: such samples were dropped on the
+//! publisher's side. What was dropped there after the last that came is in nobody's account.
 
 use std::time::Duration;
 
-use mproc::{Error, Pending, Result, Snapshot, Spun, prelude::*};
+use mproc::{Error, Pending, Recipient, Result, Snapshot, Spun, prelude::*};
 
 use crate::{
-    Parts, Receivers,
     callbacks::Main,
     display::{self, Account, Size},
     policies::policy_rows,
@@ -21,50 +24,51 @@ pub(crate) fn ask<T: 'static>(script: &mut Main, mut pending: Pending<T>) -> Res
 /// A processor's name and what it has counted.
 pub(crate) type Counted = (String, Ledger);
 
-fn count<P: Handle<Count, Reply = Ledger>>(
-    script: &mut Main,
-    address: &Address<P>,
-) -> Result<Counted> {
-    let name = address.name().as_str();
-    let ledger = ask(script, address.call(Count))
-        .map_err(|error| Error::new(error.kind(), format!("{name:?} does not answer: {error}")))?;
-    Ok((name.to_owned(), ledger))
+/// A processor of this process, as the end needs it.
+pub(crate) struct Part {
+    count: Recipient<Count, Ledger>,
+    /// Of one that publishes by the clock.
+    finish: Option<Recipient<Finish>>,
 }
 
-pub(crate) fn count_receivers(script: &mut Main, receivers: &Receivers) -> Result<Vec<Counted>> {
-    let mut ledgers = vec![
-        count(script, &receivers.meters)?,
-        count(script, &receivers.watchman)?,
-        count(script, &receivers.relay)?,
-    ];
-    if let Some(recorder) = &receivers.recorder {
-        ledgers.push(count(script, recorder)?);
+impl Part {
+    pub(crate) fn counting<P: Handle<Count, Reply = Ledger>>(address: &Address<P>) -> Self {
+        Self {
+            count: address.recipient_with_reply(),
+            finish: None,
+        }
     }
-    for slow in &receivers.slow {
-        ledgers.push(count(script, slow)?);
+
+    pub(crate) fn finishing<P>(address: &Address<P>) -> Self
+    where
+        P: Handle<Count, Reply = Ledger> + Handle<Finish>,
+    {
+        Self {
+            finish: Some(address.recipient()),
+            ..Self::counting(address)
+        }
+    }
+}
+
+/// Asks each for its ledger.
+pub(crate) fn count(script: &mut Main, parts: &[Part]) -> Result<Vec<Counted>> {
+    let mut ledgers = Vec::new();
+    for Part { count, .. } in parts {
+        let name = count.name().as_str();
+        let ledger = ask(script, count.call(Count)).map_err(|error| {
+            Error::new(error.kind(), format!("{name:?} does not answer: {error}"))
+        })?;
+        ledgers.push((name.to_owned(), ledger));
     }
     Ok(ledgers)
 }
 
-pub(crate) fn count_samplers(script: &mut Main, parts: &Parts) -> Result<Vec<Counted>> {
-    Ok(vec![
-        count(script, &parts.cpu)?,
-        count(script, &parts.memory)?,
-        count(script, &parts.net)?,
-        count(script, &parts.disk)?,
-        count(script, &parts.process)?,
-    ])
-}
-
 /// Stops everything that publishes by the clock.
-pub(crate) fn finish(script: &mut Main, parts: &Parts) -> Result<()> {
-    ask(script, parts.cpu.call(Finish))?;
-    ask(script, parts.memory.call(Finish))?;
-    ask(script, parts.net.call(Finish))?;
-    ask(script, parts.disk.call(Finish))?;
-    ask(script, parts.process.call(Finish))?;
-    ask(script, parts.receivers.meters.call(Finish))?;
-    ask(script, parts.receivers.watchman.call(Finish))
+pub(crate) fn finish(script: &mut Main, parts: &[Part]) -> Result<()> {
+    for finish in parts.iter().filter_map(|part| part.finish.as_ref()) {
+        ask(script, finish.call(Finish))?;
+    }
+    Ok(())
 }
 
 /// Spins until nothing is queued, in an outbox or in a handler, and nothing changes any more. False if that takes too long.
@@ -96,13 +100,23 @@ pub(crate) fn settle(script: &mut Main) -> Result<bool> {
 }
 
 /// Prints what became of everything. Returns whether it adds up.
-pub(crate) fn report(script: &mut Main, ledgers: &[Counted], display_name: &str) -> Result<bool> {
+pub(crate) fn report(
+    script: &mut Main,
+    ledgers: &[Counted],
+    display_name: Option<&str>,
+) -> Result<bool> {
     let snapshot = script.snapshot();
+    let is_split = script.domain().is_some();
     let mut accounts = Vec::new();
     let mut notes = Vec::new();
     for (owner, ledger) in ledgers {
         if let Some(failed) = &ledger.failed {
             notes.push(format!("{owner} could not publish: {failed}"));
+        }
+        if is_split {
+            for (topic, count) in &ledger.published {
+                notes.push(format!("{owner} published {count} on {topic}"));
+            }
         }
         for (&topic, &handled) in &ledger.handled {
             let mut sent: u64 = ledgers
@@ -115,10 +129,9 @@ pub(crate) fn report(script: &mut Main, ledgers: &[Counted], display_name: &str)
                 .filter(|known| known.name == topic)
                 .flat_map(|known| &known.subscriptions)
                 .find(|known| known.owner.as_ref() == Some(owner));
-            let name = if owner == display_name {
-                "display"
-            } else {
-                owner
+            let name = match display_name {
+                Some(display) if display == owner => "display",
+                _ => owner,
             };
             let Some(known) = known else {
                 // Then nobody can say what was dropped, and the account does not hold unless nothing was.
@@ -130,7 +143,9 @@ pub(crate) fn report(script: &mut Main, ledgers: &[Counted], display_name: &str)
                 });
                 continue;
             };
-            if known.closed {
+            if is_split {
+                sent = known.offered + known.lost;
+            } else if known.closed {
                 // Its last sample was the one that found it full: the publisher was told so then.
                 let refused = format!("{owner:?} on ");
                 let last = ledgers.iter().find_map(|(_, ledger)| {
@@ -149,6 +164,9 @@ pub(crate) fn report(script: &mut Main, ledgers: &[Counted], display_name: &str)
                 .map(|(cause, count)| (cause.to_string(), count))
                 .collect();
             dropped.push(("refused".to_owned(), known.refused));
+            if is_split {
+                dropped.push(("gap".to_owned(), known.lost));
+            }
             accounts.push(Account {
                 name: format!("{name}: {topic} ({:?})", known.when_full),
                 sent,
@@ -164,10 +182,14 @@ pub(crate) fn report(script: &mut Main, ledgers: &[Counted], display_name: &str)
         let width = display.terminal.then(|| Size::of_terminal().width);
         let colour = display.colour;
         display.print("");
-        let policies = display::policy_table(&rows, width, colour);
-        display.print(&policies.to_string());
-        let table = display::account_table(&accounts, width, colour);
-        display.print(&table.to_string());
+        if !rows.is_empty() {
+            let policies = display::policy_table(&rows, width, colour);
+            display.print(&policies.to_string());
+        }
+        if !accounts.is_empty() {
+            let table = display::account_table(&accounts, width, colour);
+            display.print(&table.to_string());
+        }
         for note in notes {
             display.print(&note);
         }
@@ -175,7 +197,9 @@ pub(crate) fn report(script: &mut Main, ledgers: &[Counted], display_name: &str)
             let troubles = display.view.troubles();
             display.print(&format!("{troubles} readings failed"));
         }
-        display.print(&verdict);
+        if !accounts.is_empty() {
+            display.print(&verdict);
+        }
     })?;
     Ok(holds)
 }

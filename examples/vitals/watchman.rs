@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mproc::{Fault, TimerId, prelude::*};
+use mproc::{Fault, PublisherOptions, TimerId, prelude::*};
 
 use crate::{
     alarms::{AlarmEvent, Alarms, Threshold},
@@ -19,6 +19,8 @@ pub(crate) struct Watchman {
 }
 
 struct Expire;
+
+const ALARMS_KEPT: usize = 16;
 
 impl Watchman {
     pub(crate) fn new(thresholds: Vec<Threshold>, start: Instant) -> Self {
@@ -42,6 +44,8 @@ impl Processor for Watchman {
         self.ledger.subscribed(&RATES);
         // An alarm that is missed is worse than rates that are late: wait.
         cx.subscribe(&RATES).when_full(WhenFull::Wait).samples()?;
+        // A display of another process may come, or come again, after an alarm was raised.
+        cx.publisher_with(&ALARMS, PublisherOptions::new().history(ALARMS_KEPT))?;
         self.timer = Some(cx.every(Duration::from_secs(1), |_| Expire));
         Ok(())
     }

@@ -8,12 +8,14 @@
 //! sample of the message: so they last as long as the message or any duplicate of it.
 
 use crate::codec::CodecError;
-use crate::delivery::{Closed, Delivery, Evicted, Pushed, Subscriber};
+use crate::delivery::Delivery;
 use crate::id::{PublisherId, SubscriptionId};
 use crate::leases::InFlight;
 use crate::msg::{Data, Msg};
+use crate::prepared::Prepared;
 use crate::sample::{Body, Gap, Header, Item, Receipt, Sample};
 use crate::snapshot::SubscriptionSnapshot;
+use crate::subscriber::{Closed, Evicted, Pushed, Subscriber};
 use mproc_runtime::queue::{Reserve, Ticket};
 use mproc_runtime::{DropCause, LaneBell, WhenFull};
 use std::sync::{Arc, OnceLock};
@@ -32,24 +34,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Carrier {
     }
 
     fn wants(&self, body: &Arc<dyn Body<T>>) -> bool {
-        if !self.0.has_filter() {
-            return true;
-        }
-        // For the filter's eyes only: nothing is offered yet, and nothing is leased. One that keeps it keeps the body, so the
-        // value cannot be moved back if the publish fails (`PublishError::Kept`).
-        let item = Item {
-            body: body.clone(),
-            number: 0,
-            arrival: 0,
-            in_flight: None,
-        };
-        let receipt = Receipt {
-            subscription: self.0.id(),
-            gap: Gap::Known(0),
-            received: body.header().published,
-            held: None,
-        };
-        self.0.lets_pass(&message(Sample::new(item, receipt)))
+        !self.0.must_be_asked() || self.0.wants(&carry(body.clone()))
     }
 
     fn try_reserve(&self) -> Reserve {
@@ -73,14 +58,14 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Carrier {
         body: &Arc<dyn Body<T>>,
         reserved: bool,
         in_flight: Option<&Arc<InFlight>>,
+        prepared: &Prepared,
         evicted: &mut Evicted<T>,
     ) -> Pushed {
-        let carried: Arc<dyn Body<Msg>> = Arc::new(Carried {
-            body: body.clone(),
-            msg: OnceLock::new(),
-        });
+        let carried = carry(body.clone());
         let mut msgs = Evicted::default();
-        let pushed = self.0.push(&carried, reserved, in_flight, &mut msgs);
+        let pushed = self
+            .0
+            .push(&carried, reserved, in_flight, prepared, &mut msgs);
         evicted.msgs.append(&mut msgs.items);
         pushed
     }
@@ -89,8 +74,8 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Carrier {
         self.0.dead_letter(cause);
     }
 
-    fn has_filter(&self) -> bool {
-        self.0.has_filter()
+    fn must_be_asked(&self) -> bool {
+        self.0.must_be_asked()
     }
 
     fn ring(&self) {
@@ -118,6 +103,16 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Carrier {
     }
 }
 
+/// A message that will carry `body`.
+pub(crate) fn carry<T: ?Sized + Send + Sync + 'static>(
+    body: Arc<dyn Body<T>>,
+) -> Arc<dyn Body<Msg>> {
+    Arc::new(Carried {
+        body,
+        msg: OnceLock::new(),
+    })
+}
+
 /// A published body on its way to one subscription to dynamic messages.
 struct Carried<T: ?Sized + 'static> {
     body: Arc<dyn Body<T>>,
@@ -135,6 +130,24 @@ impl<T: ?Sized + Send + Sync + 'static> Body<Msg> for Carried<T> {
             Some(msg) => msg,
             None => unreachable!("a sample is made by unpacking its body"),
         }
+    }
+
+    fn shown_to(&self, filter: &dyn Fn(&Msg) -> bool) -> bool {
+        // For the filter's eyes only: nothing is offered yet, and nothing is leased. One that keeps it keeps the body, so the
+        // value cannot be moved back if the publish fails (`PublishError::Kept`).
+        let item = Item {
+            body: self.body.clone(),
+            number: 0,
+            arrival: 0,
+            in_flight: None,
+        };
+        let receipt = Receipt {
+            subscription: SubscriptionId::none(),
+            gap: Gap::Known(0),
+            received: self.header().published,
+            held: None,
+        };
+        filter(&message(Sample::new(item, receipt)))
     }
 
     fn encoded(&self) -> Result<&[u8], CodecError> {

@@ -2,24 +2,32 @@
 //!
 //! A channel cannot tell when something is taken out of it, so here a place is given back when its sample is *dropped*.
 //! Capacity therefore bounds what is queued and held together, and a bound on leases is one on the capacity. Policies that
-//! evict take the oldest out of the channel
-//! themselves; what is held cannot be evicted.
+//! evict take the oldest out of the channel themselves; what is held cannot be evicted.
+//!
+//! What other nodes publish stands in links until there is a place for it: whoever sees that there is one moves it over
+//! ([`Channel::look_outside`]).
 
-use crate::delivery::{Closed, Evicted, Pushed, Settings, Subscriber};
+use crate::codec::CodecError;
+use crate::delivery::Settings;
 use crate::graph::Graph;
 use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::InFlight;
+use crate::prepared::Prepared;
+use crate::reader::Reader;
 use crate::sample::{Body, Gap, Held, Item, Receipt, Sample};
 use crate::snapshot::SubscriptionSnapshot;
+use crate::sources::{Arrival, Sources};
+use crate::subscriber::{Closed, Evicted, Pushed, Subscriber};
 use crate::topic;
+use crate::transport::Inlet;
 use crossbeam_channel::{Receiver, Sender};
 use mproc_runtime::queue::{Progress, Queue, Reserve, Ticket};
-use mproc_runtime::{DropCause, Drops, LaneBell, Runtime, WhenFull};
+use mproc_runtime::{DropCause, Drops, LaneBell, Runtime, WhenFull, hook};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Instant;
@@ -34,6 +42,12 @@ pub(crate) struct Channel<T: ?Sized + 'static> {
     state: Mutex<State<T>>,
     /// To take the oldest out again, and to count.
     receiver: Receiver<Sample<T>>,
+    /// What comes from other nodes.
+    sources: Sources<T>,
+    /// Somebody moves samples from the sources to the channel.
+    moving: AtomicBool,
+    /// Whoever moves must look once more.
+    look_again: AtomicBool,
     runtime: Runtime,
 }
 
@@ -51,6 +65,8 @@ struct State<T: ?Sized + 'static> {
     /// Lost before each that stands in the channel, in order; perhaps of some that were received since.
     gaps: VecDeque<Arc<AtomicU64>>,
     lost: u64,
+    /// Of these: before they came here, from other nodes. They take numbers, and were not offered here.
+    lost_elsewhere: u64,
     drops: Drops,
 }
 
@@ -90,16 +106,113 @@ impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
                 gap: 0,
                 gaps: VecDeque::new(),
                 lost: 0,
+                lost_elsewhere: 0,
                 drops: Drops::default(),
             }),
             settings,
             receiver,
+            sources: Sources::default(),
+            moving: AtomicBool::new(false),
+            look_again: AtomicBool::new(false),
             runtime: runtime.without_guard(),
         })
     }
 
     pub(crate) fn capacity(&self) -> usize {
         self.settings.capacity
+    }
+
+    pub(crate) fn id_of(&self) -> SubscriptionId {
+        self.id
+    }
+
+    pub(crate) fn policy(&self) -> WhenFull {
+        self.settings.when_full
+    }
+
+    pub(crate) fn max_leases(&self) -> Option<usize> {
+        self.settings.max_leases
+    }
+
+    pub(crate) fn open(
+        &self,
+        inlet: Box<dyn Inlet>,
+        reader: Arc<dyn Reader<T>>,
+    ) -> Result<(), Box<dyn Inlet>> {
+        self.sources.open(inlet, reader)
+    }
+
+    /// Moves what the sources have to the channel, as long as there are places. True if it moved any.
+    pub(crate) fn look_outside(&self) -> bool {
+        let mut moved = false;
+        if !self.sources.any() {
+            return false;
+        }
+        // Who is second says so, and the first looks once more: filters and decoders, which are the user's code, run
+        // without a lock, and samples keep their order.
+        self.look_again.store(true, SeqCst);
+        while self.look_again.load(SeqCst) && !self.moving.swap(true, SeqCst) {
+            self.look_again.store(false, SeqCst);
+            while self.move_one() {
+                moved = true;
+            }
+            self.moving.store(false, SeqCst);
+        }
+        moved
+    }
+
+    fn move_one(&self) -> bool {
+        if !self.sources.have_news()
+            || self.state.lock().places.try_reserve(&self.progress) != Reserve::Granted
+        {
+            return false;
+        }
+        let (body, gap) = loop {
+            let undecoded = match self.sources.take() {
+                Arrival::Sample(undecoded) => undecoded,
+                other => {
+                    let wake = self.state.lock().places.release(&self.progress);
+                    wake.into_iter().for_each(Waker::wake);
+                    if matches!(other, Arrival::Overflowed) {
+                        self.close(Closed::Full);
+                    }
+                    return false;
+                }
+            };
+            let taken = undecoded.decode();
+            let (source, gap) = (taken.source, taken.gap);
+            match taken.body {
+                Ok(body) if self.wants(&body) => break (body, gap),
+                Ok(_unwanted) => self.sources.carry_gap(source, gap),
+                Err(error) => {
+                    self.sources.carry_gap(source, gap + 1);
+                    let is_new = self.sources.is_new_to_report(source, taken.publisher);
+                    self.drop_undecodable(is_new, &error);
+                }
+            }
+        };
+        {
+            let mut state = self.state.lock();
+            state.gap += gap;
+            state.lost += gap;
+            state.offered += gap;
+            state.lost_elsewhere += gap;
+        }
+        let mut evicted = Evicted::default();
+        self.push(&body, true, None, &Prepared::default(), &mut evicted);
+        true
+    }
+
+    fn drop_undecodable(&self, is_new: bool, error: &CodecError) {
+        {
+            let mut state = self.state.lock();
+            state.offered += 1;
+            state.drops.add(DropCause::Undecodable, 1);
+        }
+        if is_new {
+            hook::remote(&format!("{}: a value is dropped: {error}", self.label()));
+        }
+        self.dead_letter(DropCause::Undecodable);
     }
 }
 
@@ -114,10 +227,10 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
 
     fn wants(&self, body: &Arc<dyn Body<T>>) -> bool {
         let filter = self.settings.filter.as_ref();
-        filter.is_none_or(|filter| filter(body.value()))
+        filter.is_none_or(|filter| body.shown_to(filter))
     }
 
-    fn has_filter(&self) -> bool {
+    fn must_be_asked(&self) -> bool {
         self.settings.filter.is_some()
     }
 
@@ -150,6 +263,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
         body: &Arc<dyn Body<T>>,
         reserved: bool,
         in_flight: Option<&Arc<InFlight>>,
+        _prepared: &Prepared,
         evicted: &mut Evicted<T>,
     ) -> Pushed {
         let mut evicts = false;
@@ -234,7 +348,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
     }
 
     fn dead_letter(&self, cause: DropCause) {
-        crate::delivery::dead_letter::<T>(&self.runtime, self.topic, self.topic_id, None, cause);
+        crate::subscriber::dead_letter::<T>(&self.runtime, self.topic, self.topic_id, None, cause);
     }
 
     fn ring(&self) {}
@@ -261,6 +375,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
         // Receivers find what is queued, then the end.
         drop(sender);
         wake.into_iter().for_each(Waker::wake);
+        drop(self.sources.close());
         if cause == Closed::Unsubscribed {
             while let Ok(sample) = self.receiver.try_recv() {
                 let mut state = self.state.lock();
@@ -282,7 +397,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
             capacity: self.settings.capacity as u64,
             paused: false,
             closed: state.sender.is_none(),
-            offered: state.offered,
+            offered: state.offered - state.lost_elsewhere,
             taken: state.sent.saturating_sub(queued),
             queued,
             high_water: state.places.high_water() as u64,
@@ -313,6 +428,7 @@ impl<T: ?Sized + Send + Sync + 'static> Drop for Place<T> {
             state.places.release(&self.0.progress)
         };
         wake.into_iter().for_each(Waker::wake);
+        self.0.look_outside();
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Which kind of codec a topic has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -27,6 +27,27 @@ pub struct Codec<T: ?Sized> {
     kind: CodecKind,
     encode: Encode<T>,
     decode: Decode<T>,
+    /// How many bytes a value has.
+    measure: fn(&T) -> Result<usize, CodecError>,
+    /// Writes a value into memory, and says how many bytes it has taken.
+    write: fn(&T, &mut [u8]) -> Result<usize, WriteError>,
+    /// What makes the bytes themselves a value, for codecs whose values are read in place.
+    in_place: Option<InPlace<T>>,
+    /// Equal for types that understand each other's bytes.
+    hash: fn() -> u64,
+}
+
+/// The bytes of a value as the value. `None` if they are not one: their number or their alignment is wrong.
+pub(crate) struct InPlace<T: ?Sized> {
+    pub(crate) view: fn(&[u8]) -> Option<&T>,
+    pub(crate) view_mut: fn(&mut [u8]) -> Option<&mut T>,
+}
+
+/// Why a value was not written.
+pub(crate) enum WriteError {
+    /// It has more bytes than there is room for.
+    NoRoom,
+    Codec(CodecError),
 }
 
 impl<T: ?Sized> Codec<T> {
@@ -42,6 +63,99 @@ impl<T: ?Sized> Codec<T> {
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Box<T>, CodecError> {
         (self.decode)(bytes)
     }
+
+    /// How many bytes the value has.
+    pub(crate) fn measure(&self, value: &T) -> Result<usize, CodecError> {
+        (self.measure)(value)
+    }
+
+    /// Writes the value into `room`, and returns how many bytes it has.
+    pub(crate) fn write(&self, value: &T, room: &mut [u8]) -> Result<usize, WriteError> {
+        (self.write)(value, room)
+    }
+
+    /// For codecs whose values are read in place.
+    pub(crate) fn in_place(&self) -> Option<&InPlace<T>> {
+        self.in_place.as_ref()
+    }
+
+    /// Equal for types that understand each other's bytes. Modules do not count, so that two programs may each have the
+    /// type as their own; for values that are read in place size and alignment do.
+    pub(crate) fn hash(&self) -> u64 {
+        (self.hash)()
+    }
+}
+
+/// The 64-bit FNV-1a hash of the name of `T` without modules, and of `more`.
+fn type_hash<T: ?Sized>(more: &[u64]) -> u64 {
+    let mut hash = 0xCBF2_9CE4_8422_2325_u64;
+    let mut mix = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3);
+    short_name(std::any::type_name::<T>())
+        .bytes()
+        .for_each(&mut mix);
+    more.iter().flat_map(|n| n.to_le_bytes()).for_each(&mut mix);
+    hash
+}
+
+/// A type's name without the modules: `alloc::vec::Vec<a::b::C>` is `Vec<C>`.
+fn short_name(name: &str) -> String {
+    let mut short = String::new();
+    let mut word = String::new();
+    let mut rest = name.chars().peekable();
+    while let Some(c) = rest.next() {
+        if c.is_alphanumeric() || c == '_' {
+            word.push(c);
+        } else if c == ':' && rest.peek() == Some(&':') {
+            rest.next();
+            word.clear();
+        } else {
+            short.push_str(&word);
+            word.clear();
+            short.push(c);
+        }
+    }
+    short + &word
+}
+
+/// Counts what is written and keeps nothing.
+#[derive(Default)]
+struct Counting(usize);
+
+impl std::io::Write for Counting {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes into memory, and counts what does not fit.
+struct Bounded<'a> {
+    room: &'a mut [u8],
+    written: usize,
+}
+
+impl std::io::Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if let Some(room) = self.room.get_mut(self.written..self.written + bytes.len()) {
+            room.copy_from_slice(bytes);
+        }
+        self.written += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn write_bytes(bytes: &[u8], room: &mut [u8]) -> Result<usize, WriteError> {
+    let room = room.get_mut(..bytes.len()).ok_or(WriteError::NoRoom)?;
+    room.copy_from_slice(bytes);
+    Ok(bytes.len())
 }
 
 impl<T: ?Sized> fmt::Debug for Codec<T> {
@@ -69,11 +183,30 @@ impl<T: Serialize + DeserializeOwned> Codec<T> {
                     )))
                 }
             },
+            measure: |value| {
+                let mut counting = Counting::default();
+                rmp_serde::encode::write_named(&mut counting, value)
+                    .map_err(|e| CodecError(e.to_string()))?;
+                Ok(counting.0)
+            },
+            write: |value, room| {
+                let length = room.len();
+                let mut bounded = Bounded { room, written: 0 };
+                rmp_serde::encode::write_named(&mut bounded, value)
+                    .map_err(|e| WriteError::Codec(CodecError(e.to_string())))?;
+                if bounded.written <= length {
+                    Ok(bounded.written)
+                } else {
+                    Err(WriteError::NoRoom)
+                }
+            },
+            in_place: None,
+            hash: || type_hash::<T>(&[]),
         }
     }
 }
 
-impl<T: FromBytes + IntoBytes + Immutable> Codec<T> {
+impl<T: FromBytes + IntoBytes + Immutable + KnownLayout> Codec<T> {
     pub(crate) const fn plain() -> Self {
         Self {
             kind: CodecKind::Plain,
@@ -82,6 +215,13 @@ impl<T: FromBytes + IntoBytes + Immutable> Codec<T> {
                 Ok(value) => Ok(Box::new(value)),
                 Err(_) => Err(wrong_length::<T>(bytes.len())),
             },
+            measure: |_| Ok(size_of::<T>()),
+            write: |value, room| write_bytes(value.as_bytes(), room),
+            in_place: Some(InPlace {
+                view: |bytes| T::ref_from_bytes(bytes).ok(),
+                view_mut: |bytes| T::mut_from_bytes(bytes).ok(),
+            }),
+            hash: || type_hash::<T>(&[size_of::<T>() as u64, align_of::<T>() as u64]),
         }
     }
 }
@@ -102,6 +242,13 @@ impl<T: FromBytes + IntoBytes + Immutable> Codec<[T]> {
                     })
                     .collect()
             },
+            measure: |values| Ok(size_of_val(values)),
+            write: |values, room| write_bytes(values.as_bytes(), room),
+            in_place: Some(InPlace {
+                view: |bytes| <[T]>::ref_from_bytes(bytes).ok(),
+                view_mut: |bytes| <[T]>::mut_from_bytes(bytes).ok(),
+            }),
+            hash: || type_hash::<[T]>(&[size_of::<T>() as u64, align_of::<T>() as u64]),
         }
     }
 }
@@ -110,18 +257,18 @@ impl<T> Codec<T> {
     pub(crate) const fn local() -> Self {
         Self {
             kind: CodecKind::Local,
-            encode: |_| {
-                Err(CodecError(
-                    "values of a local topic do not leave the process".into(),
-                ))
-            },
-            decode: |_| {
-                Err(CodecError(
-                    "values of a local topic do not leave the process".into(),
-                ))
-            },
+            encode: |_| Err(stays_here()),
+            decode: |_| Err(stays_here()),
+            measure: |_| Err(stays_here()),
+            write: |_, _| Err(WriteError::Codec(stays_here())),
+            in_place: None,
+            hash: || type_hash::<T>(&[]),
         }
     }
+}
+
+fn stays_here() -> CodecError {
+    CodecError("values of a local topic do not leave the process".into())
 }
 
 fn wrong_length<T>(bytes: usize) -> CodecError {
@@ -135,6 +282,12 @@ fn wrong_length<T>(bytes: usize) -> CodecError {
 /// Why a value could not be encoded or decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodecError(String);
+
+impl CodecError {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
 
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,24 +1,29 @@
 //! One subscription's queue, under its own policy.
 //!
-//! The sending side is [`Subscriber`]: publishers reserve places and push. The receiving side takes items: a processor's
-//! lane takes batches ([`Intake`]), a pulled subscription takes one at a time ([`Delivery::poll_recv`]).
+//! The sending side is [`Subscriber`]: publishers of this node reserve places and push. What other nodes publish stands in links,
+//! which have queues of their own ([`Sources`]); the receiver takes from those itself, in turns with the queue. The receiving side
+//! takes items: a processor's lane takes batches (`intake.rs`), a pulled subscription takes one at a time
+//! ([`Delivery::poll_recv`]).
 //!
-//! Lock order: a topic's lock, then one delivery's lock. Nothing else is taken under a delivery's lock, and nothing of
-//! the user's runs under it.
+//! Lock order: a topic's lock, then one delivery's lock, then that of its sources. Nothing else is taken under these, and nothing
+//! of the user's runs under them.
 
+use crate::codec::{Codec, CodecError};
 use crate::error::RecvError;
 use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::InFlight;
-use crate::msg::Msg;
+use crate::prepared::Prepared;
+use crate::reader::Reader;
 use crate::sample::{Body, Gap, Held, Item, Receipt, Sample};
 use crate::snapshot::SubscriptionSnapshot;
+use crate::sources::{Arrival, Sources};
+use crate::subscriber::{Closed, Evicted, Pushed, Subscriber, dead_letter};
 use crate::topic;
-use crate::topic_core::label_as_name;
+use crate::transport::Inlet;
 use mproc_runtime::queue::{Admit, Progress, Queue, Reserve, Ticket};
-use mproc_runtime::{DropCause, Drops, LaneBell, ProcessorId, Runtime, WhenFull, hook};
+use mproc_runtime::{DropCause, Drops, LaneBell, Runtime, WhenFull, hook};
 use parking_lot::Mutex;
-use std::any::Any;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
@@ -30,223 +35,13 @@ pub const DEFAULT_SUBSCRIPTION_CAPACITY: usize = 64;
 pub(crate) type Filter<T> = Box<dyn Fn(&T) -> bool + Send + Sync>;
 
 /// What a subscription is made with.
-pub(crate) struct Settings<T: ?Sized> {
+pub(crate) struct Settings<T: ?Sized + 'static> {
     pub(crate) capacity: usize,
     pub(crate) when_full: WhenFull,
     pub(crate) max_leases: Option<usize>,
     pub(crate) filter: Option<Filter<T>>,
-}
-
-/// What became of a value at one subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pushed {
-    /// It is queued. `ring`: the receiving side must be told. `evicted`: the oldest had to go.
-    Queued { ring: bool, evicted: bool },
-    /// The policy dropped it; counted.
-    Dropped,
-    /// Refused and counted, and the publisher is to be told.
-    Refused,
-    /// Likewise, and the subscription is to be closed.
-    Disconnect,
-    /// No room, and nothing was counted: a `Wait` subscription without a reservation.
-    Full,
-    /// The subscription is closed.
-    Gone,
-}
-
-/// The sending side of a subscription, as publishers see it.
-pub(crate) trait Subscriber<T: ?Sized>: Send + Sync {
-    fn id(&self) -> SubscriptionId;
-    fn when_full(&self) -> WhenFull;
-    /// True if its filter lets the value pass.
-    fn wants(&self, body: &Arc<dyn Body<T>>) -> bool;
-    fn try_reserve(&self) -> Reserve;
-    fn poll_reserve(&self, ticket: &mut Ticket, waker: &Waker) -> Reserve;
-    fn resign(&self, ticket: &mut Ticket);
-    fn release(&self);
-    /// Queues a value, if `reserved` in a place that was reserved. What must go is put into `evicted`, to be dropped when
-    /// no lock is held.
-    fn push(
-        &self,
-        body: &Arc<dyn Body<T>>,
-        reserved: bool,
-        in_flight: Option<&Arc<InFlight>>,
-        evicted: &mut Evicted<T>,
-    ) -> Pushed;
-    /// Notes that a sample was dropped. No lock is held.
-    fn dead_letter(&self, cause: DropCause);
-    fn has_filter(&self) -> bool;
-    /// Tells the receiving side that the queue has something. No lock is held.
-    fn ring(&self);
-    /// The processor whose lane it is.
-    fn owner(&self) -> Option<&LaneBell>;
-    /// What people call it.
-    fn label(&self) -> String;
-    /// The sequence numbers of the publisher's values that are queued here, if it is a processor's lane.
-    fn queued_of(&self, publisher: PublisherId) -> Vec<u64>;
-    /// No more comes; what is queued can still be taken.
-    fn close(&self, cause: Closed);
-    fn snapshot(&self) -> SubscriptionSnapshot;
-}
-
-/// Items that had to make room, to be dropped when no lock is held.
-pub(crate) struct Evicted<T: ?Sized + 'static> {
-    /// Of queues of the topic's own type.
-    pub(crate) items: Vec<Item<T>>,
-    /// Of queues of dynamic messages.
-    pub(crate) msgs: Vec<Item<Msg>>,
-}
-
-impl<T: ?Sized> Default for Evicted<T> {
-    fn default() -> Self {
-        Self {
-            items: Vec::new(),
-            msgs: Vec::new(),
-        }
-    }
-}
-
-/// Notes that a sample was dropped. No lock is held.
-pub(crate) fn dead_letter<T: ?Sized>(
-    runtime: &Runtime,
-    topic: &str,
-    topic_id: TopicId,
-    owner: Option<ProcessorId>,
-    cause: DropCause,
-) {
-    if let Some(name) = label_as_name(topic, topic_id) {
-        let type_name = std::any::type_name::<T>();
-        hook::dropped(&name, type_name, cause);
-        runtime
-            .dead_letters()
-            .record((owner, name), type_name, cause, runtime.now(), None);
-    }
-}
-
-/// A subscription that joins: it gets history first.
-///
-/// Its filter is the user's code and is asked without a lock, so joining takes turns: under the locks history is looked
-/// through, and if there are values of which the filter was not asked, nothing happens but that they are noted. Then it
-/// is asked ([`Joining::ask`]), and the next turn finds only what was published meanwhile.
-pub(crate) struct Late<T: ?Sized + 'static> {
-    pub(crate) subscriber: Arc<dyn Subscriber<T>>,
-    capacity: usize,
-    /// What the filter said, by the address of the body. Each is kept, so that no other gets its address.
-    asked: HashMap<usize, (Arc<dyn Body<T>>, bool)>,
-    unasked: Vec<Arc<dyn Body<T>>>,
-}
-
-/// A [`Late`] whose type is forgotten.
-pub(crate) trait Joining: Any + Send {
-    /// Asks the filter about what the last turn noted. False if that was nothing: it has joined. No lock is held.
-    fn ask(&mut self) -> bool;
-    fn as_any(&mut self) -> &mut dyn Any;
-}
-
-impl<T: ?Sized + Send + Sync + 'static> Late<T> {
-    pub(crate) fn new(subscriber: Arc<dyn Subscriber<T>>, capacity: usize) -> Self {
-        Self {
-            subscriber,
-            capacity,
-            asked: HashMap::new(),
-            unasked: Vec::new(),
-        }
-    }
-
-    /// Queues old values, as many of the last as there are places, before publishers see the subscription. False, and
-    /// nothing is queued, if its filter must be asked about some of them first.
-    pub(crate) fn push_history<'a>(
-        &mut self,
-        bodies: impl DoubleEndedIterator<Item = &'a Arc<dyn Body<T>>>,
-        after: &mut Afterwards,
-    ) -> bool
-    where
-        T: 'a,
-    {
-        let has_filter = self.subscriber.has_filter();
-        let mut wanted = Vec::new();
-        for body in bodies.rev() {
-            if wanted.len() + self.unasked.len() == self.capacity {
-                break;
-            }
-            match self.asked.get(&address(body)) {
-                _ if !has_filter => wanted.push(body),
-                Some((_, true)) => wanted.push(body),
-                Some((_, false)) => {}
-                None => self.unasked.push(body.clone()),
-            }
-        }
-        if !self.unasked.is_empty() {
-            return false;
-        }
-        let mut evicted = Evicted::default();
-        let mut rings = false;
-        for body in wanted.into_iter().rev() {
-            if let Pushed::Queued { ring: true, .. } =
-                self.subscriber.push(body, false, None, &mut evicted)
-            {
-                rings = true;
-            }
-        }
-        if rings {
-            let subscriber = self.subscriber.clone();
-            after.call(move || subscriber.ring());
-        }
-        after.call(move || drop(evicted));
-        true
-    }
-}
-
-fn address<T: ?Sized>(body: &Arc<dyn Body<T>>) -> usize {
-    Arc::as_ptr(body).cast::<()>().addr()
-}
-
-impl<T: ?Sized + Send + Sync + 'static> Joining for Late<T> {
-    fn ask(&mut self) -> bool {
-        let unasked = std::mem::take(&mut self.unasked);
-        let joins_not_yet = !unasked.is_empty();
-        for body in unasked {
-            let wanted = self.subscriber.wants(&body);
-            self.asked.insert(address(&body), (body, wanted));
-        }
-        joins_not_yet
-    }
-
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
-    }
-}
-
-/// What a change leaves to be done when no lock is held, because it runs the user's code: wakers, and drops of values.
-#[derive(Default)]
-pub(crate) struct Afterwards {
-    wake: Vec<Waker>,
-    calls: Vec<Box<dyn FnOnce() + Send>>,
-}
-
-impl Afterwards {
-    pub(crate) fn wake(&mut self, wakers: impl IntoIterator<Item = Waker>) {
-        self.wake.extend(wakers);
-    }
-
-    pub(crate) fn call(&mut self, call: impl FnOnce() + Send + 'static) {
-        self.calls.push(Box::new(call));
-    }
-
-    /// Does it. No lock is held.
-    pub(crate) fn run(self) {
-        self.wake.into_iter().for_each(Waker::wake);
-        self.calls.into_iter().for_each(|call| call());
-    }
-}
-
-/// Why a subscription is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closed {
-    /// It was unsubscribed, or its owner has ended.
-    Unsubscribed,
-    /// Its queue was full and its policy is to disconnect.
-    Full,
+    /// How values travel, if that is known without a topic.
+    pub(crate) codec: Option<&'static Codec<T>>,
 }
 
 pub(crate) struct Delivery<T: ?Sized + 'static> {
@@ -256,6 +51,7 @@ pub(crate) struct Delivery<T: ?Sized + 'static> {
     when_full: WhenFull,
     capacity: usize,
     filter: Option<Filter<T>>,
+    codec: Option<&'static Codec<T>>,
     max_leases: Option<usize>,
     held: AtomicUsize,
     /// When those that are held were received, and how many at that time. Like `held`, kept only if there is a bound on
@@ -264,24 +60,34 @@ pub(crate) struct Delivery<T: ?Sized + 'static> {
     paused: AtomicBool,
     /// It was unsubscribed: nothing more is handed out. Written under the lock of `state`.
     ended: AtomicBool,
-    taken: Taken,
-    progress: Progress,
-    state: Mutex<State<T>>,
+    pub(crate) taken: Taken,
+    pub(crate) progress: Progress,
+    pub(crate) state: Mutex<State<T>>,
+    /// What comes from other nodes.
+    sources: Sources<T>,
+    /// It is the sources' turn, not the queue's. A hint.
+    sources_turn: AtomicBool,
+    /// Pulled from: receivers have been told that the sources have news, and have not found them empty since.
+    told: AtomicBool,
+    /// When the next of the sources arrived, for drivers that serve in that order.
+    source_arrival: AtomicU64,
     /// Set right after a processor's lane is made; never for the other kinds.
     bell: OnceLock<LaneBell>,
     /// The lane's processor runs only while a script's thread spins it.
     is_of_script: OnceLock<bool>,
-    runtime: Runtime,
+    pub(crate) runtime: Runtime,
 }
 
-struct State<T: ?Sized + 'static> {
-    queue: Queue<VecDeque<Item<T>>>,
-    /// How many were offered: the number of the next.
+pub(crate) struct State<T: ?Sized + 'static> {
+    pub(crate) queue: Queue<VecDeque<Item<T>>>,
+    /// How many were offered by publishers of this node: the number of the next.
     offered: u64,
+    /// How many were taken from the sources, or dropped there because they could not be decoded.
+    from_sources: u64,
     refused: u64,
-    drops: Drops,
+    pub(crate) drops: Drops,
     /// The receiving side has been told and has not yet found the queue empty. See `mproc_runtime::LaneSource`.
-    rung: bool,
+    pub(crate) rung: bool,
     closed: Option<Closed>,
     receivers: Receivers,
 }
@@ -311,6 +117,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
             when_full: settings.when_full,
             capacity: settings.capacity,
             filter: settings.filter,
+            codec: settings.codec,
             max_leases: settings.max_leases,
             held: AtomicUsize::new(0),
             held_since: Mutex::default(),
@@ -321,12 +128,17 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
             state: Mutex::new(State {
                 queue: Queue::new(settings.capacity, settings.when_full),
                 offered: 0,
+                from_sources: 0,
                 refused: 0,
                 drops: Drops::default(),
                 rung: false,
                 closed: None,
                 receivers: Receivers::default(),
             }),
+            sources: Sources::default(),
+            sources_turn: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+            source_arrival: AtomicU64::new(0),
             bell: OnceLock::new(),
             is_of_script: OnceLock::new(),
             runtime: runtime.without_guard(),
@@ -340,7 +152,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         let _set_once = self.bell.set(bell);
     }
 
-    fn is_of_script(&self) -> bool {
+    pub(crate) fn is_of_script(&self) -> bool {
         self.is_of_script.get() == Some(&true)
     }
 
@@ -348,12 +160,30 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         self.capacity
     }
 
+    /// How values travel, if its options said so.
+    pub(crate) fn codec(&self) -> Option<&'static Codec<T>> {
+        self.codec
+    }
+
+    pub(crate) fn policy(&self) -> WhenFull {
+        self.when_full
+    }
+
+    pub(crate) fn max_leases(&self) -> Option<usize> {
+        self.max_leases
+    }
+
+    pub(crate) fn lane_bell(&self) -> Option<&LaneBell> {
+        self.bell.get()
+    }
+
     pub(crate) fn id_of(&self) -> SubscriptionId {
         self.id
     }
 
-    pub(crate) fn lets_pass(&self, value: &T) -> bool {
-        self.filter.as_ref().is_none_or(|filter| filter(value))
+    fn passes(&self, body: &Arc<dyn Body<T>>) -> bool {
+        let filter = self.filter.as_ref();
+        filter.is_none_or(|filter| body.shown_to(filter))
     }
 
     pub(crate) fn is_paused(&self) -> bool {
@@ -395,6 +225,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
             let free = state
                 .queue
                 .len()
+                .saturating_add(self.sources.available())
                 .saturating_sub(state.receivers.granted.len());
             let mut first = Vec::new();
             if !self.is_paused() {
@@ -411,7 +242,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         first.into_iter().chain(watchers).for_each(Waker::wake);
     }
 
-    fn receipt(self: &Arc<Self>, gap: u64, received: Instant) -> Receipt {
+    pub(crate) fn receipt(self: &Arc<Self>, gap: u64, received: Instant) -> Receipt {
         let held = self.max_leases.map(|_| self.clone() as Arc<dyn Held>);
         Receipt {
             subscription: self.id,
@@ -421,9 +252,173 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         }
     }
 
-    fn is_at_lease_limit(&self) -> bool {
+    pub(crate) fn is_at_lease_limit(&self) -> bool {
         self.max_leases
             .is_some_and(|max| self.held.load(Ordering::Acquire) >= max)
+    }
+
+    // ---- what comes from other nodes
+
+    /// One more source. Gives it back if the subscription has ended.
+    pub(crate) fn open(
+        &self,
+        inlet: Box<dyn Inlet>,
+        reader: Arc<dyn Reader<T>>,
+    ) -> Result<(), Box<dyn Inlet>> {
+        self.sources.open(inlet, reader)
+    }
+
+    /// Looks whether a source has news, and tells whoever receives. True if there was something that nobody was told of.
+    pub(crate) fn look_outside(&self) -> bool {
+        if !self.sources.any() || self.is_paused() || self.is_ended() || self.is_at_lease_limit() {
+            return false;
+        }
+        let Some(bell) = self.bell.get() else {
+            // Only what wakes a receiver is told: news of another kind are dealt with.
+            if self.sources.available() == 0 {
+                return false;
+            }
+            // AcqRel, partner: the swap in `enlisted`. Whoever takes it down sees what we have seen.
+            let was_told = self.told.swap(true, Ordering::AcqRel);
+            if !was_told {
+                self.ring_now();
+            }
+            return !was_told;
+        };
+        if !self.sources.have_news() {
+            return false;
+        }
+        if let Some(arrival) = bell.next_arrival() {
+            // Relaxed: only the lane's driver reads it.
+            self.source_arrival.store(arrival, Ordering::Relaxed);
+        }
+        let was_rung = std::mem::replace(&mut self.state.lock().rung, true);
+        if !was_rung {
+            bell.ring();
+        }
+        !was_rung
+    }
+
+    /// A receiver stands in line now. What came before that was perhaps told to nobody.
+    fn enlisted(&self) {
+        if self.sources.any() {
+            // Partner: the swap in `look_outside`.
+            self.told.swap(false, Ordering::AcqRel);
+            self.look_outside();
+        }
+    }
+
+    /// Takes what the sources have: decodes it, and asks the filter. No lock is held.
+    fn fetch(&self) -> Fetched<T> {
+        loop {
+            let undecoded = match self.sources.take() {
+                Arrival::Sample(undecoded) => undecoded,
+                Arrival::Nothing => return Fetched::Nothing,
+                Arrival::LeaseLimit => return Fetched::LeaseLimit,
+                Arrival::Overflowed => {
+                    self.close(Closed::Full);
+                    return Fetched::Nothing;
+                }
+            };
+            let taken = undecoded.decode();
+            let (source, gap) = (taken.source, taken.gap);
+            match taken.body {
+                Ok(body) if self.passes(&body) => return Fetched::Sample(body, gap),
+                Ok(_unwanted) => self.sources.carry_gap(source, gap),
+                Err(error) => {
+                    self.sources.carry_gap(source, gap + 1);
+                    let is_new = self.sources.is_new_to_report(source, taken.publisher);
+                    self.drop_undecodable(is_new, &error);
+                }
+            }
+        }
+    }
+
+    fn drop_undecodable(&self, is_new: bool, error: &CodecError) {
+        {
+            let mut state = self.state.lock();
+            state.from_sources += 1;
+            state.drops.add(DropCause::Undecodable, 1);
+        }
+        if is_new {
+            hook::remote(&format!("{}: a value is dropped: {error}", self.label()));
+        }
+        self.dead_letter(DropCause::Undecodable);
+    }
+
+    /// The sample of what was fetched.
+    fn fetched(self: &Arc<Self>, body: Arc<dyn Body<T>>, gap: u64) -> Sample<T> {
+        let (number, others_wait) = {
+            let mut state = self.state.lock();
+            state.from_sources += 1;
+            let others_wait = state.receivers.is_waited_for();
+            (self.taken.note_gap(gap), others_wait)
+        };
+        if others_wait {
+            // There may be more than they were told of.
+            self.enlisted();
+        }
+        let item = Item {
+            body,
+            number,
+            arrival: 0,
+            in_flight: None,
+        };
+        Sample::new(item, self.receipt(gap, self.runtime.now()))
+    }
+
+    // ---- for a processor's lane, on its driver's thread
+
+    pub(crate) fn has_sources(&self) -> bool {
+        self.sources.any()
+    }
+
+    /// Queue and sources were found empty. False if something has come meanwhile: then it is to be looked at again.
+    pub(crate) fn found_nothing(&self) -> bool {
+        {
+            let mut state = self.state.lock();
+            if self.is_ended() {
+                return true;
+            }
+            if !state.queue.is_empty() {
+                return false;
+            }
+            state.rung = false;
+        }
+        if self.is_at_lease_limit() || !self.sources.have_news() {
+            return true;
+        }
+        // Whoever has rung since has seen that: it stands on the processor's list again.
+        std::mem::replace(&mut self.state.lock().rung, true)
+    }
+
+    pub(crate) fn next_from_sources(self: &Arc<Self>) -> Result<Option<Sample<T>>, AtLimit> {
+        if !self.sources.any() {
+            return Ok(None);
+        }
+        match self.fetch() {
+            Fetched::Sample(body, gap) => {
+                if let Some(bell) = self.bell.get()
+                    && let Some(arrival) = bell.next_arrival()
+                {
+                    self.source_arrival.store(arrival, Ordering::Relaxed);
+                }
+                Ok(Some(self.fetched(body, gap)))
+            }
+            Fetched::Nothing => Ok(None),
+            Fetched::LeaseLimit => Err(AtLimit),
+        }
+    }
+
+    /// When what waits at the sources arrived, if anything does.
+    pub(crate) fn source_arrival(&self) -> Option<u64> {
+        let arrival = self.source_arrival.load(Ordering::Relaxed);
+        self.sources.have_news().then_some(arrival)
+    }
+
+    /// From now on only what waits at the sources is taken.
+    pub(crate) fn drain_sources(&self) {
+        self.sources.drain();
     }
 
     // ---- pulled subscriptions
@@ -436,82 +431,133 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
     ) -> Poll<Result<Sample<T>, RecvError>> {
         // Dropped after the lock, because it is made before: a waker's drop is the user's code.
         let mut _old = None;
-        let mut state = self.state.lock();
-        let granted = match *ticket {
-            Some(number) => match state.receivers.granted.iter().position(|&n| n == number) {
-                Some(at) => {
-                    state.receivers.granted.swap_remove(at);
-                    true
+        let mut was_granted = false;
+        let mut sources_are_dry = !self.sources.any();
+        loop {
+            let mut state = self.state.lock();
+            let granted = was_granted
+                || match *ticket {
+                    Some(number) => {
+                        let granted = &mut state.receivers.granted;
+                        match granted.iter().position(|&n| n == number) {
+                            Some(at) => {
+                                granted.swap_remove(at);
+                                true
+                            }
+                            None => false,
+                        }
+                    }
+                    None => state.receivers.in_order.is_empty(),
+                };
+            match self.choose(&state, granted, sources_are_dry) {
+                Choice::Queue => {
+                    *ticket = None;
+                    return Poll::Ready(Ok(self.take(state)));
                 }
-                None => false,
-            },
-            None => state.receivers.in_order.is_empty(),
+                Choice::Sources => {
+                    drop(state);
+                    if let Fetched::Sample(body, gap) = self.fetch() {
+                        *ticket = None;
+                        return Poll::Ready(Ok(self.fetched(body, gap)));
+                    }
+                    was_granted = granted;
+                    sources_are_dry = true;
+                    continue;
+                }
+                Choice::Nothing => {}
+            }
+            if let Some(closed) = state.closed
+                && state.queue.is_empty()
+                && (sources_are_dry || self.sources.available() == 0)
+            {
+                *ticket = None;
+                return Poll::Ready(Err(match closed {
+                    Closed::Unsubscribed => RecvError::Closed,
+                    Closed::Full => RecvError::Disconnected,
+                }));
+            }
+            match *ticket {
+                Some(number) if !granted => {
+                    let mut waiting = state.receivers.in_order.iter_mut();
+                    if let Some((_, kept)) = waiting.find(|(n, _)| *n == number) {
+                        _old = Some(std::mem::replace(kept, waker.clone()));
+                    }
+                }
+                // Woken in vain keeps the place at the head of the line.
+                Some(number) => state.receivers.in_order.push_front((number, waker.clone())),
+                None => {
+                    let number = state.receivers.next;
+                    state.receivers.next += 1;
+                    state.receivers.in_order.push_back((number, waker.clone()));
+                    *ticket = Some(number);
+                }
+            }
+            drop(state);
+            self.enlisted();
+            return Poll::Pending;
+        }
+    }
+
+    /// From where a receiver takes that may take: queue and sources have their turns.
+    fn choose(&self, state: &State<T>, granted: bool, sources_are_dry: bool) -> Choice {
+        if !granted || self.is_paused() || self.is_at_lease_limit() {
+            return Choice::Nothing;
+        }
+        let from_sources = if sources_are_dry {
+            0
+        } else {
+            self.sources.available()
         };
         let spoken_for = state.receivers.granted.len();
-        if granted
-            && state.queue.len() > spoken_for
-            && !self.is_paused()
-            && !self.is_at_lease_limit()
-        {
-            *ticket = None;
-            return Poll::Ready(Ok(self.take(state)));
+        if state.queue.len() + from_sources <= spoken_for {
+            return Choice::Nothing;
         }
-        if let Some(closed) = state.closed
-            && state.queue.is_empty()
-        {
-            *ticket = None;
-            return Poll::Ready(Err(match closed {
-                Closed::Unsubscribed => RecvError::Closed,
-                Closed::Full => RecvError::Disconnected,
-            }));
+        let is_sources_turn = self.sources_turn.fetch_not(Ordering::Relaxed);
+        if from_sources > 0 && (state.queue.is_empty() || is_sources_turn) {
+            Choice::Sources
+        } else if state.queue.is_empty() {
+            Choice::Nothing
+        } else {
+            Choice::Queue
         }
-        match *ticket {
-            Some(number) if !granted => {
-                if let Some((_, kept)) = state
-                    .receivers
-                    .in_order
-                    .iter_mut()
-                    .find(|(n, _)| *n == number)
-                {
-                    _old = Some(std::mem::replace(kept, waker.clone()));
-                }
-            }
-            // Woken in vain keeps the place at the head of the line.
-            Some(number) => state.receivers.in_order.push_front((number, waker.clone())),
-            None => {
-                let number = state.receivers.next;
-                state.receivers.next += 1;
-                state.receivers.in_order.push_back((number, waker.clone()));
-                *ticket = Some(number);
-            }
-        }
-        Poll::Pending
     }
 
     /// Takes an item if nobody else waits for it.
     pub(crate) fn try_recv(self: &Arc<Self>) -> Result<Option<Sample<T>>, RecvError> {
-        let state = self.state.lock();
-        let spoken_for = state.receivers.granted.len();
-        if state.receivers.in_order.is_empty()
-            && state.queue.len() > spoken_for
-            && !self.is_paused()
-            && !self.is_at_lease_limit()
-        {
-            return Ok(Some(self.take(state)));
-        }
-        match state.closed {
-            Some(Closed::Unsubscribed) if state.queue.is_empty() => Err(RecvError::Closed),
-            Some(Closed::Full) if state.queue.is_empty() => Err(RecvError::Disconnected),
-            _ => Ok(None),
+        let mut sources_are_dry = !self.sources.any();
+        loop {
+            let state = self.state.lock();
+            let granted = state.receivers.in_order.is_empty();
+            match self.choose(&state, granted, sources_are_dry) {
+                Choice::Queue => return Ok(Some(self.take(state))),
+                Choice::Sources => {
+                    drop(state);
+                    if let Fetched::Sample(body, gap) = self.fetch() {
+                        return Ok(Some(self.fetched(body, gap)));
+                    }
+                    sources_are_dry = true;
+                }
+                Choice::Nothing => {
+                    return match state.closed {
+                        Some(Closed::Unsubscribed) if state.queue.is_empty() => {
+                            Err(RecvError::Closed)
+                        }
+                        Some(Closed::Full) if state.queue.is_empty() => {
+                            Err(RecvError::Disconnected)
+                        }
+                        _ => Ok(None),
+                    };
+                }
+            }
         }
     }
 
     fn take(self: &Arc<Self>, mut state: parking_lot::MutexGuard<'_, State<T>>) -> Sample<T> {
         let (item, wake) = state.queue.pop(&self.progress);
-        let Some(item) = item else {
+        let Some(mut item) = item else {
             unreachable!("the caller saw an item under this lock");
         };
-        let gap = self.taken.note(item.number);
+        let gap = self.taken.note(&mut item.number);
         let is_last = state.closed.is_some() && state.queue.is_empty();
         drop(state);
         wake.into_iter().for_each(Waker::wake);
@@ -544,7 +590,8 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
     pub(crate) fn poll_ready(&self, waker: &Waker) -> bool {
         let mut state = self.state.lock();
         let spoken_for = state.receivers.granted.len();
-        if (state.queue.len() > spoken_for && !self.is_paused() && !self.is_at_lease_limit())
+        let there = state.queue.len() + self.sources.available();
+        if (there > spoken_for && !self.is_paused() && !self.is_at_lease_limit())
             || state.closed.is_some()
         {
             return true;
@@ -552,11 +599,16 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         if !state.receivers.watchers.iter().any(|w| w.will_wake(waker)) {
             state.receivers.watchers.push(waker.clone());
         }
+        drop(state);
+        self.enlisted();
         false
     }
 
     /// A look for those who spin.
     pub(crate) fn has_samples(&self) -> bool {
+        if self.sources.have_news() {
+            return true;
+        }
         let state = self.state.lock();
         !state.queue.is_empty() || state.closed.is_some()
     }
@@ -566,28 +618,57 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
     }
 }
 
+/// What was fetched from the sources.
+enum Fetched<T: ?Sized + 'static> {
+    Sample(Arc<dyn Body<T>>, u64),
+    Nothing,
+    LeaseLimit,
+}
+
+/// As many leases of one source are held as may be.
+pub(crate) struct AtLimit;
+
+enum Choice {
+    Queue,
+    Sources,
+    Nothing,
+}
+
 /// What the receiving side counts. It is written by one receiver at a time (the lane's driver, or whoever holds the
 /// lock) and orders nothing, hence relaxed.
 #[derive(Default)]
-struct Taken {
+pub(crate) struct Taken {
     count: AtomicU64,
-    /// The number that comes next; a larger one is a gap.
+    /// The number in the queue that comes next; a larger one is a gap.
     expected: AtomicU64,
     gaps: AtomicU64,
+    /// How many were offered before the next, by the queue and the sources together: its number in the subscription.
+    numbered: AtomicU64,
 }
 
 impl Taken {
-    /// Counts an item that is taken, and returns how many were lost before it.
-    fn note(&self, number: u64) -> u64 {
+    /// Counts an item that is taken from the queue, and returns how many were lost before it. Its number in the queue becomes
+    /// its number in the subscription.
+    pub(crate) fn note(&self, number: &mut u64) -> u64 {
         let gap = number.saturating_sub(self.expected.load(Ordering::Relaxed));
-        self.expected.store(number + 1, Ordering::Relaxed);
+        self.expected.store(*number + 1, Ordering::Relaxed);
+        *number = self.note_gap(gap);
+        gap
+    }
+
+    /// Counts a sample before which so many were lost, and returns its number in the subscription.
+    fn note_gap(&self, gap: u64) -> u64 {
         let count = self.count.load(Ordering::Relaxed);
         self.count.store(count + 1, Ordering::Relaxed);
         if gap > 0 {
             let gaps = self.gaps.load(Ordering::Relaxed);
-            self.gaps.store(gaps + gap, Ordering::Relaxed);
+            self.gaps.store(gaps.saturating_add(gap), Ordering::Relaxed);
         }
-        gap
+        let before = self.numbered.load(Ordering::Relaxed);
+        let number = before.saturating_add(gap);
+        self.numbered
+            .store(number.saturating_add(1), Ordering::Relaxed);
+        number
     }
 }
 
@@ -601,7 +682,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
     }
 
     fn wants(&self, body: &Arc<dyn Body<T>>) -> bool {
-        self.lets_pass(body.value())
+        self.passes(body)
     }
 
     fn try_reserve(&self) -> Reserve {
@@ -633,6 +714,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
         body: &Arc<dyn Body<T>>,
         reserved: bool,
         in_flight: Option<&Arc<InFlight>>,
+        _prepared: &Prepared,
         evicted: &mut Evicted<T>,
     ) -> Pushed {
         let mut state = self.state.lock();
@@ -693,7 +775,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
         dead_letter::<T>(&self.runtime, self.topic, self.topic_id, owner, cause);
     }
 
-    fn has_filter(&self) -> bool {
+    fn must_be_asked(&self) -> bool {
         self.filter.is_some()
     }
 
@@ -752,6 +834,10 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
         };
         wake.into_iter().for_each(Waker::wake);
         drop(items);
+        match cause {
+            Closed::Full => self.sources.drain(),
+            Closed::Unsubscribed => drop(self.sources.close()),
+        }
         self.wake_all_receivers();
     }
 
@@ -761,8 +847,10 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
             let age = self.runtime.now().saturating_duration_since(received);
             age.as_nanos() as u64
         });
+        let waits_at_sources = self.sources.queued() as u64;
         let state = self.state.lock();
         let taken = self.taken.count.load(Ordering::Relaxed);
+        let offered = state.offered + state.from_sources + waits_at_sources;
         SubscriptionSnapshot {
             id: self.id,
             owner: self
@@ -773,10 +861,9 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
             capacity: self.capacity as u64,
             paused: self.is_paused(),
             closed: state.closed.is_some(),
-            offered: state.offered,
+            offered,
             taken,
-            queued: state
-                .offered
+            queued: offered
                 .saturating_sub(taken)
                 .saturating_sub(state.drops.total())
                 .saturating_sub(state.refused),
@@ -837,132 +924,4 @@ impl<T: ?Sized + Send + Sync + 'static> Held for Delivery<T> {
             self.look_again();
         }
     }
-}
-
-/// The receiving side of a processor's lane: takes batches, and gives their places back one by one.
-pub(crate) struct Intake<T: ?Sized + 'static> {
-    delivery: Arc<Delivery<T>>,
-    batch: VecDeque<Item<T>>,
-    received: Instant,
-    limit_reported: bool,
-}
-
-impl<T: ?Sized + Send + Sync + 'static> Intake<T> {
-    pub(crate) fn new(delivery: Arc<Delivery<T>>) -> Self {
-        let received = delivery.runtime.now();
-        Self {
-            delivery,
-            batch: VecDeque::new(),
-            received,
-            limit_reported: false,
-        }
-    }
-
-    /// What people call it.
-    pub(crate) fn label(&self) -> String {
-        self.delivery.label()
-    }
-
-    /// The next sample, or `None`: then it is worth asking again only after the bell was rung.
-    #[inline]
-    pub(crate) fn next(&mut self) -> Next<T> {
-        let delivery = &self.delivery;
-        if delivery.is_ended() {
-            return Next::Ended;
-        }
-        if delivery.is_paused() || delivery.is_at_lease_limit() {
-            let mut state = delivery.state.lock();
-            // Looked at again under the lock that `close`, `resume` and `let_go` take before they ring.
-            if delivery.is_ended() {
-                return Next::Ended;
-            }
-            if delivery.is_paused() {
-                state.rung = false;
-                return Next::Nothing;
-            }
-            if delivery.is_at_lease_limit() {
-                state.rung = false;
-                let first = !std::mem::replace(&mut self.limit_reported, true);
-                return if first {
-                    Next::LeaseLimit
-                } else {
-                    Next::Nothing
-                };
-            }
-        }
-        self.limit_reported = false;
-        let item = match self.batch.pop_front() {
-            Some(item) => {
-                if delivery.progress.step(self.batch.len()) {
-                    let wake = delivery.state.lock().queue.hand_out(&delivery.progress);
-                    wake.into_iter().for_each(Waker::wake);
-                }
-                item
-            }
-            None => {
-                let mut state = delivery.state.lock();
-                // Likewise: whoever closes it does not ring if it is rung.
-                if delivery.is_ended() {
-                    return Next::Ended;
-                }
-                let front = state.queue.items().front();
-                let in_order_of_arrival = front.is_some_and(|item| item.arrival != 0);
-                // A script is left between two callbacks, and what waits for it then must be seen in the queue
-                // ([`Subscriber::queued_of`]).
-                let wake = if in_order_of_arrival || delivery.is_of_script() {
-                    state.queue.take_one(&mut self.batch, &delivery.progress)
-                } else {
-                    state.queue.take_batch(&mut self.batch, &delivery.progress)
-                };
-                let item = self.batch.pop_front();
-                if item.is_none() {
-                    state.rung = false;
-                    state.queue.shrink();
-                }
-                drop(state);
-                wake.into_iter().for_each(Waker::wake);
-                let Some(item) = item else {
-                    return Next::Nothing;
-                };
-                self.received = delivery.runtime.now();
-                item
-            }
-        };
-        let gap = delivery.taken.note(item.number);
-        let receipt = delivery.receipt(gap, self.received);
-        Next::Sample(Sample::new(item, receipt))
-    }
-
-    pub(crate) fn head(&self) -> Option<u64> {
-        if self.delivery.is_ended() {
-            // Its lane is removed before anything else is served.
-            return Some(0);
-        }
-        if let Some(item) = self.batch.front() {
-            return Some(item.arrival);
-        }
-        let state = self.delivery.state.lock();
-        state.queue.items().front().map(|item| item.arrival)
-    }
-
-    /// The lane ends: what is left of the batch was not delivered.
-    pub(crate) fn end(&mut self) {
-        let left = self.batch.len() as u64;
-        {
-            let mut state = self.delivery.state.lock();
-            state.queue.abandon_batch(&self.delivery.progress);
-            state.drops.add(DropCause::Unsubscribed, left);
-        }
-        self.batch.clear();
-    }
-}
-
-/// What an intake has.
-pub(crate) enum Next<T: ?Sized + 'static> {
-    Sample(Sample<T>),
-    Nothing,
-    /// Nothing, because the processor holds as many leases as it may. Said once each time.
-    LeaseLimit,
-    /// It was unsubscribed: nothing comes any more.
-    Ended,
 }

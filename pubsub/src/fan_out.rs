@@ -12,17 +12,21 @@
 //!    its sequence number, goes into history, and is queued everywhere. Nothing waits here. A publisher that was closed
 //!    meanwhile commits nothing.
 //!
+//! Links to other nodes need the value's bytes. These are made before phase 1, and the memory for them may have to be waited for.
+//! Whoever waits for memory holds no places, since those who have the memory may wait for places.
+//!
 //! The quick path does both under the topic's lock, without waiting; it gives up everything if one subscription is full.
 //! A late subscriber joins under the same lock, so it gets a value either from history or live, never both or neither.
 
-use crate::delivery::{Closed, Evicted, Pushed, Subscriber};
 use crate::id::SubscriptionId;
 use crate::leases::InFlight;
+use crate::prepared::{Prepared, Unprepared};
 use crate::publisher::{OnClose, PublisherCore};
 use crate::sample::Body;
+use crate::subscriber::{Closed, Evicted, Pushed, Subscriber};
 use crate::topic_core::{Subscribers, TopicState};
 use mproc_runtime::queue::{Reserve, Ticket};
-use mproc_runtime::{DropCause, ProcessorId, WhenFull};
+use mproc_runtime::{DropCause, Error, ProcessorId, WhenFull};
 use parking_lot::MutexGuard;
 use std::fmt;
 use std::sync::Arc;
@@ -70,6 +74,10 @@ impl fmt::Display for Refusal {
 pub(crate) enum Blocked<T: ?Sized> {
     /// This subscription has no room.
     Full(Arc<dyn Subscriber<T>>),
+    /// There is no memory now for the value's bytes, which this subscription needs.
+    Memory(Arc<dyn Subscriber<T>>),
+    /// The value has no bytes, and a subscription needs them.
+    Impossible(Error),
     /// The publisher has as many values in flight as it may.
     InFlight,
     /// The publisher, or its node, is paused.
@@ -83,6 +91,8 @@ impl<T: ?Sized> Blocked<T> {
     pub(crate) fn names(&self) -> Vec<String> {
         vec![match self {
             Self::Full(subscriber) => subscriber.label(),
+            Self::Memory(subscriber) => format!("{} (memory)", subscriber.label()),
+            Self::Impossible(error) => error.to_string(),
             Self::InFlight => "samples in flight".to_owned(),
             Self::Paused => "paused publisher".to_owned(),
             Self::Closed => "closed publisher".to_owned(),
@@ -107,7 +117,8 @@ pub(crate) fn try_fan_out<T: ?Sized + Send + Sync + 'static>(
     let mut state = publisher.topic.state.lock();
     let mut subscribers = state.subscribers.clone();
     let mut passes = Indices::default();
-    if state.has_filters {
+    let mut prepared = Prepared::default();
+    if state.must_ask {
         // A filter is the user's code: it is asked without the lock. Then the list must still be the same.
         loop {
             let listed = state.subscribers.clone();
@@ -117,6 +128,7 @@ pub(crate) fn try_fan_out<T: ?Sized + Send + Sync + 'static>(
             passes = Indices::default();
             for (i, subscriber) in subscribers.iter().enumerate() {
                 if subscriber.wants(body) {
+                    prepare(subscriber, body, &mut prepared, None)?;
                     passes.add(i);
                 }
             }
@@ -154,15 +166,37 @@ pub(crate) fn try_fan_out<T: ?Sized + Send + Sync + 'static>(
             }
         }
     }
-    commit(
-        publisher,
-        state,
-        &subscribers,
-        &passes,
-        &reserved,
-        body,
-        in_flight.as_ref(),
-    )
+    let ways = Ways {
+        subscribers: &subscribers,
+        passes: &passes,
+        reserved: &reserved,
+        prepared: &prepared,
+    };
+    commit(publisher, state, ways, body, in_flight.as_ref())
+}
+
+fn prepare<T: ?Sized + Send + Sync + 'static>(
+    subscriber: &Arc<dyn Subscriber<T>>,
+    body: &Arc<dyn Body<T>>,
+    prepared: &mut Prepared,
+    waker: Option<&Waker>,
+) -> Result<(), Blocked<T>> {
+    subscriber
+        .prepare(body, prepared, waker)
+        .map_err(|unprepared| match unprepared {
+            Unprepared::Short => Blocked::Memory(subscriber.clone()),
+            Unprepared::Failed(error) => Blocked::Impossible(error),
+        })
+}
+
+/// To whom a commit goes, and with what.
+struct Ways<'a, T: ?Sized + 'static> {
+    subscribers: &'a Subscribers<T>,
+    /// Those that want it, by index.
+    passes: &'a Indices,
+    /// Those that have a place for it.
+    reserved: &'a Indices,
+    prepared: &'a Prepared,
 }
 
 /// A set of indices. The first 64 need no memory.
@@ -217,12 +251,16 @@ pub(crate) struct After<T: ?Sized + 'static> {
 fn commit<T: ?Sized + Send + Sync + 'static>(
     publisher: &PublisherCore<T>,
     mut state: MutexGuard<'_, TopicState<T>>,
-    subscribers: &Subscribers<T>,
-    passes: &Indices,
-    reserved: &Indices,
+    ways: Ways<'_, T>,
     body: &Arc<dyn Body<T>>,
     in_flight: Option<&Arc<InFlight>>,
 ) -> Result<Delivered, Blocked<T>> {
+    let Ways {
+        subscribers,
+        passes,
+        reserved,
+        prepared,
+    } = ways;
     let sequence = publisher.next_sequence(&state);
     body.header().sequence.store(sequence, Ordering::Relaxed);
     let mut delivered = Delivered::default();
@@ -237,7 +275,7 @@ fn commit<T: ?Sized + Send + Sync + 'static>(
             continue;
         }
         let guard = in_flight.filter(|_| subscriber.when_full() == WhenFull::Wait);
-        match subscriber.push(body, reserved.has(i), guard, &mut after.evicted) {
+        match subscriber.push(body, reserved.has(i), guard, prepared, &mut after.evicted) {
             Pushed::Queued { ring, evicted } => {
                 delivered.count += 1;
                 if ring {
@@ -292,6 +330,7 @@ enum Place {
 pub(crate) struct Passage<T: ?Sized + 'static> {
     body: Arc<dyn Body<T>>,
     in_flight: Option<Arc<InFlight>>,
+    prepared: Prepared,
     /// By ascending id. While it waits, those that are held have smaller ids than the one that it waits for.
     considered: Vec<(Arc<dyn Subscriber<T>>, Place)>,
     waiting: Option<(Arc<dyn Subscriber<T>>, Ticket)>,
@@ -304,6 +343,7 @@ impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
         Self {
             body,
             in_flight: None,
+            prepared: Prepared::default(),
             considered: Vec::new(),
             waiting: None,
             on_close: publisher.on_close(),
@@ -341,7 +381,7 @@ impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
                 Change::Joined(subscriber) => {
                     // The filter is the user's code: not under the lock.
                     drop(state);
-                    self.consider(subscriber);
+                    self.consider(subscriber, waker)?;
                 }
                 Change::Left(at) => {
                     drop(state);
@@ -367,13 +407,35 @@ impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
         Change::None
     }
 
-    fn consider(&mut self, subscriber: Arc<dyn Subscriber<T>>) {
+    fn consider(
+        &mut self,
+        subscriber: Arc<dyn Subscriber<T>>,
+        waker: &Waker,
+    ) -> Result<(), Blocked<T>> {
         if !subscriber.wants(&self.body) {
-            return self.note(subscriber, Place::Unwanted);
+            self.note(subscriber, Place::Unwanted);
+            return Ok(());
         }
-        if subscriber.when_full() != WhenFull::Wait {
-            return self.note(subscriber, Place::NotNeeded);
+        let blocked = prepare(&subscriber, &self.body, &mut self.prepared, None);
+        if let Err(Blocked::Memory(_)) = blocked {
+            // Those who have the memory may wait for one of our places.
+            for (held, place) in std::mem::take(&mut self.considered) {
+                give_back(&*held, place);
+            }
+            prepare(&subscriber, &self.body, &mut self.prepared, Some(waker))?;
+            // All are considered again, this one in its turn.
+            return Ok(());
         }
+        blocked?;
+        if subscriber.when_full() == WhenFull::Wait {
+            self.stand_in_line(subscriber);
+        } else {
+            self.note(subscriber, Place::NotNeeded);
+        }
+        Ok(())
+    }
+
+    fn stand_in_line(&mut self, subscriber: Arc<dyn Subscriber<T>>) {
         let larger = self.first_after(subscriber.id());
         if self.considered[larger..]
             .iter()
@@ -418,15 +480,13 @@ impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
         }
         let list: Subscribers<T> = considered.into_iter().map(|(s, _)| s).collect();
         let in_flight = self.in_flight.take();
-        commit(
-            publisher,
-            state,
-            &list,
-            &passes,
-            &reserved,
-            &self.body,
-            in_flight.as_ref(),
-        )
+        let ways = Ways {
+            subscribers: &list,
+            passes: &passes,
+            reserved: &reserved,
+            prepared: &self.prepared,
+        };
+        commit(publisher, state, ways, &self.body, in_flight.as_ref())
     }
 }
 

@@ -5,22 +5,30 @@
 //! [`Afterwards`], and the filter of a subscription that joins is asked between two turns ([`Graph::join`]).
 
 use crate::channel::{Channel, ChannelSubscription};
-use crate::delivery::{Afterwards, Closed, Delivery, Joining, Late, Subscriber};
+use crate::codec::CodecKind;
+use crate::delivery::Delivery;
+use crate::domain::DomainOptions;
 use crate::events::{EVENTS, Event};
 use crate::id::{SubscriptionId, TopicId};
 use crate::leases::Gate;
 use crate::msg::Msg;
 use crate::pattern::Pattern;
+use crate::processes::Processes;
 use crate::publisher::{Publisher, PublisherOptions};
+use crate::reader::RemoteNodes;
+use crate::remote::{self, Receiver, ToMsgs, ToPattern, ToTopic};
+use crate::remote_link::RemoteLink;
 use crate::snapshot::TopicSnapshot;
+use crate::subscriber::{Afterwards, Closed, Joining, Late, Subscriber};
 use crate::subscription::{Subscription, SubscriptionOptions};
 use crate::topic::{self, Topic};
 use crate::topic_core::{AnyTopic, TopicCore};
+use crate::transport::{Neighbourhood, Sought, Transport};
 use mproc_runtime::{Error, ErrorKind, Name, Runtime};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// What the node keeps: its end closes the graph, whoever else has that.
 struct OfNode(Arc<Graph>);
@@ -40,6 +48,14 @@ pub struct Graph {
     events: OnceLock<Publisher<Event>>,
     /// Publish what is sent without a receiver.
     msgs: Mutex<BTreeMap<TopicId, Publisher<Msg>>>,
+    /// The domain that the node belongs to, if any.
+    domain: OnceLock<DomainOptions>,
+    /// The way to other nodes of the domain, made when it is first needed.
+    transport: Mutex<Option<Arc<dyn Transport>>>,
+    /// Other nodes whose samples come here.
+    remote_nodes: RemoteNodes,
+    /// Held while the publishers of other nodes are counted.
+    counting: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -75,7 +91,7 @@ impl Drop for Leave<'_> {
 /// A subscription that is attached to every topic that matches, now and later.
 struct PatternSubscription {
     id: SubscriptionId,
-    matches: Matches,
+    matches: Arc<Matches>,
     attach: Attach,
     /// Closes its queue: the node has ended.
     close: Box<dyn Fn() + Send + Sync>,
@@ -98,16 +114,15 @@ pub(crate) enum Matches {
 }
 
 impl Matches {
-    fn matches(&self, topic: &dyn AnyTopic) -> bool {
+    pub(crate) fn matches(&self, name: &str, id: TopicId) -> bool {
         match self {
             Self::Names(pattern) => {
-                let name = topic.name();
                 !name.is_empty()
                     && (pattern.names(INTERNAL) || !is_internal(name))
                     && pattern.matches(name)
             }
-            Self::Id(id) => topic.id() == *id,
-            Self::Mid(mid) => !topic.id().is_named() && topic.id().mid() == *mid,
+            Self::Id(wanted) => id == *wanted,
+            Self::Mid(mid) => !id.is_named() && id.mid() == *mid,
         }
     }
 }
@@ -133,6 +148,10 @@ impl Graph {
                 gate: Arc::default(),
                 events: OnceLock::new(),
                 msgs: Mutex::new(BTreeMap::new()),
+                domain: OnceLock::new(),
+                transport: Mutex::new(None),
+                remote_nodes: RemoteNodes::default(),
+                counting: Mutex::new(()),
             }))
         });
         of_node.0.clone()
@@ -154,6 +173,121 @@ impl Graph {
         for pattern in patterns {
             (pattern.close)();
         }
+        let transport = self.transport.lock().take();
+        if let Some(transport) = transport {
+            transport.close();
+        }
+    }
+
+    /// The node belongs to this domain: topics that it declares from now on are shared with the other nodes of the domain.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Refused`] if it belongs to one already.
+    pub fn join_domain(&self, options: DomainOptions) -> Result<(), Error> {
+        self.domain.set(options).map_err(|options| {
+            let text = format!(
+                "cannot join domain {:?}: the node belongs to {:?}",
+                options.name(),
+                self.domain.get().map_or("none", DomainOptions::name)
+            );
+            Error::new(ErrorKind::Refused, text)
+        })
+    }
+
+    /// The domain that the node belongs to, if any.
+    pub fn domain(&self) -> Option<&str> {
+        self.domain.get().map(DomainOptions::name)
+    }
+
+    /// The way to other nodes, if the node belongs to a domain and is not simulated. Made at the first call.
+    fn transport(self: &Arc<Self>, runtime: &Runtime) -> Result<Option<Arc<dyn Transport>>, Error> {
+        let Some(options) = self.domain.get().filter(|_| !runtime.is_simulated()) else {
+            return Ok(None);
+        };
+        let mut transport = self.transport.lock();
+        if transport.is_none() && !self.wiring.lock().closed {
+            let node: Weak<dyn Neighbourhood> = Arc::<Self>::downgrade(self);
+            *transport = Some(Processes::join(options.processes(), node)?);
+        }
+        Ok(transport.clone())
+    }
+
+    /// The transport, if it was needed before.
+    fn made_transport(&self) -> Option<Arc<dyn Transport>> {
+        self.transport.lock().clone()
+    }
+
+    pub(crate) fn remote_nodes(&self) -> &RemoteNodes {
+        &self.remote_nodes
+    }
+
+    /// True if samples of `from` arrive at subscribers of `to`.
+    pub(crate) fn leads_to(&self, from: TopicId, to: TopicId) -> bool {
+        let wiring = self.wiring.lock();
+        !wiring.connections.is_empty() && wiring.reached(from).contains(&to)
+    }
+
+    /// Offers to other nodes what samples of the topic arrive at.
+    fn offer(self: &Arc<Self>, runtime: &Runtime, from: TopicId) -> Result<(), Error> {
+        let reached: Vec<_> = {
+            let wiring = self.wiring.lock();
+            let reached = wiring.reached(from);
+            let declared = reached.iter().filter_map(|id| wiring.topics.get(id));
+            declared.cloned().collect()
+        };
+        for topic in reached {
+            let id = topic.id();
+            if is_internal(topic.name()) {
+                continue;
+            }
+            let Some(offered) = topic.offered(Arc::downgrade(self), runtime) else {
+                continue;
+            };
+            if let Some(transport) = self.transport(runtime)? {
+                transport.offer(offered);
+                self.publishers_changed(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for a subscription's topics at other nodes.
+    fn seek(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        name: &str,
+        sought: impl FnOnce() -> Arc<dyn Sought>,
+    ) -> Result<(), Error> {
+        if !is_internal(name)
+            && let Some(transport) = self.transport(runtime)?
+        {
+            transport.seek(sought());
+        }
+        Ok(())
+    }
+
+    /// A link to a subscription of another node joins.
+    pub(crate) fn join_link<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        core: &Arc<TopicCore<T>>,
+        link: &Arc<RemoteLink<T>>,
+    ) -> Result<SubscriptionId, Error> {
+        let mut after = Afterwards::default();
+        let mut late = Late::new(link.clone(), link.capacity());
+        {
+            let wiring = self.wiring.lock();
+            if wiring.closed {
+                return Err(has_ended(format!("cannot join {:?}", core.label())));
+            }
+            core.add_own(&late);
+            wiring.relink(core.id, Some(&mut late), &mut after);
+        }
+        after.run();
+        let id = late.subscriber.id();
+        self.join(id, &mut [(core.clone(), Box::new(late))]);
+        self.tell_joined(&**core, 1);
+        Ok(id)
     }
 
     /// Declares a topic, or finds it.
@@ -242,7 +376,9 @@ impl Graph {
         let mut joined = 0;
         for subscription in &wiring.patterns {
             // One of another type is not added: such a topic is simply not what the pattern asked for.
-            if subscription.matches.matches(&*any) && (subscription.attach)(&any).is_some() {
+            if subscription.matches.matches(any.name(), any.id())
+                && (subscription.attach)(&any).is_some()
+            {
                 joined += 1;
             }
         }
@@ -284,6 +420,7 @@ impl Graph {
         }
         let core = self.declare(topic)?;
         let publisher = Publisher::new(self, runtime, core.clone(), options);
+        self.offer(runtime, topic.id())?;
         self.tell(Event::PublisherMatched {
             topic: topic.label(),
             publishers: core.publisher_count(),
@@ -316,8 +453,9 @@ impl Graph {
         options: SubscriptionOptions<T>,
     ) -> Result<Subscription<T>, Error> {
         let delivery = options.delivery(runtime, topic.name(), topic.id())?;
-        self.attach(topic, delivery.clone(), delivery.capacity())?;
-        Ok(Subscription::new(self, runtime, delivery))
+        let subscription = Subscription::new(self, runtime, delivery.clone());
+        self.attach_delivery(runtime, topic, &delivery)?;
+        Ok(subscription)
     }
 
     /// A subscription as a crossbeam channel.
@@ -334,11 +472,13 @@ impl Graph {
         let settings = options.settings(runtime, topic.name(), topic.id())?;
         let channel = Channel::new(runtime, topic.name(), topic.id(), settings);
         let capacity = channel.capacity();
-        self.attach(topic, channel.clone(), capacity)?;
-        Ok(ChannelSubscription {
-            channel,
+        let subscription = ChannelSubscription {
+            channel: channel.clone(),
             graph: Arc::downgrade(self),
-        })
+        };
+        self.attach(topic, channel.clone(), capacity)?;
+        self.seek_topic(runtime, topic, channel)?;
+        Ok(subscription)
     }
 
     /// A subscription to pull from, to every topic of `pattern` and type `T`, now and later. Topics of another type are
@@ -356,12 +496,47 @@ impl Graph {
     ) -> Result<Subscription<T>, Error> {
         let pattern = Pattern::new(pattern)?;
         let delivery = options.delivery(runtime, "", TopicId::from_name(&pattern.to_string()))?;
-        self.attach_matching(pattern, &delivery)?;
-        Ok(Subscription::new(self, runtime, delivery))
+        let subscription = Subscription::new(self, runtime, delivery.clone());
+        self.attach_matching(runtime, pattern, &delivery)?;
+        Ok(subscription)
     }
 
-    /// Attaches a queue to its topic.
-    pub(crate) fn attach<T: ?Sized + Send + Sync + 'static>(
+    /// Attaches a queue to its topic, here and at other nodes. If it fails, whoever made the queue detaches it.
+    pub(crate) fn attach_delivery<T: ?Sized + Send + Sync + 'static>(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        topic: &Topic<T>,
+        delivery: &Arc<Delivery<T>>,
+    ) -> Result<(), Error> {
+        self.attach(topic, delivery.clone(), delivery.capacity())?;
+        self.seek_topic(runtime, topic, delivery.clone())
+    }
+
+    fn seek_topic<T: ?Sized + Send + Sync + 'static>(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        topic: &Topic<T>,
+        receiver: Arc<dyn Receiver<T>>,
+    ) -> Result<(), Error> {
+        if topic.codec() == CodecKind::Local {
+            return Ok(());
+        }
+        let graph = Arc::downgrade(self);
+        self.seek(runtime, topic.name(), || {
+            Arc::new(ToTopic {
+                key: remote::key(topic.name(), topic.id(), topic.codec_ref()),
+                codec: topic.codec_ref(),
+                receiver,
+                graph,
+            })
+        })?;
+        // Those that were met before the topic was declared.
+        self.publishers_changed(topic.id());
+        Ok(())
+    }
+
+    /// Attaches a queue to its topic of this node.
+    fn attach<T: ?Sized + Send + Sync + 'static>(
         &self,
         topic: &Topic<T>,
         subscriber: Arc<dyn Subscriber<T>>,
@@ -414,7 +589,8 @@ impl Graph {
 
     /// Attaches a queue to every topic of its type that `pattern` names, now and later.
     pub(crate) fn attach_matching<T: ?Sized + Send + Sync + 'static>(
-        &self,
+        self: &Arc<Self>,
+        runtime: &Runtime,
         pattern: Pattern,
         delivery: &Arc<Delivery<T>>,
     ) -> Result<(), Error> {
@@ -426,26 +602,49 @@ impl Graph {
             Some(Box::new(late))
         });
         let cannot = format!("cannot subscribe to {pattern:?}");
-        let is_closed = self.attach_where(Matches::Names(pattern), delivery, attach);
-        is_closed.map_err(|()| has_ended(cannot))
+        let matches = Arc::new(Matches::Names(pattern));
+        let is_closed = self.attach_where(matches.clone(), delivery, attach);
+        is_closed.map_err(|()| has_ended(cannot))?;
+        let Some(codec) = delivery.codec() else {
+            return Ok(());
+        };
+        let graph = Arc::downgrade(self);
+        self.seek(runtime, "", || {
+            Arc::new(ToPattern {
+                matches,
+                codec,
+                receiver: delivery.clone(),
+                graph,
+            })
+        })
     }
 
     /// Attaches a queue of dynamic messages to every topic that matches, of whatever type, now and later.
     pub(crate) fn attach_msgs(
-        &self,
+        self: &Arc<Self>,
+        runtime: &Runtime,
         matches: Matches,
         delivery: &Arc<Delivery<Msg>>,
     ) -> Result<(), Error> {
         let queue = delivery.clone();
         let attach: Attach = Box::new(move |topic| Some(topic.add_msgs(&queue)));
-        self.attach_where(matches, delivery, attach)
-            .map_err(|()| has_ended("cannot subscribe to messages".to_owned()))
+        let matches = Arc::new(matches);
+        self.attach_where(matches.clone(), delivery, attach)
+            .map_err(|()| has_ended("cannot subscribe to messages".to_owned()))?;
+        let graph = Arc::downgrade(self);
+        self.seek(runtime, "", || {
+            Arc::new(ToMsgs {
+                matches,
+                receiver: delivery.clone(),
+                graph,
+            })
+        })
     }
 
     /// Attaches to every topic that matches and that `attach` can attach to, now and later. The error: the node has ended.
     fn attach_where<T: ?Sized + Send + Sync + 'static>(
         &self,
-        matches: Matches,
+        matches: Arc<Matches>,
         delivery: &Arc<Delivery<T>>,
         attach: Attach,
     ) -> Result<(), ()> {
@@ -458,7 +657,7 @@ impl Graph {
                 return Err(());
             }
             let topics = wiring.topics.values();
-            for topic in topics.filter(|topic| matches.matches(&***topic)) {
+            for topic in topics.filter(|topic| matches.matches(topic.name(), topic.id())) {
                 // One of another type is not what was asked for, declared before or after.
                 if let Some(late) = attach(topic) {
                     joins.push((topic.clone(), late));
@@ -488,7 +687,15 @@ impl Graph {
         delivery.close(Closed::Unsubscribed);
     }
 
+    /// Takes a subscription out of all topics, here and at other nodes.
     pub(crate) fn detach_id(&self, id: SubscriptionId) {
+        if let Some(transport) = self.made_transport() {
+            transport.forget(id);
+        }
+        self.detach_local(id);
+    }
+
+    pub(crate) fn detach_local(&self, id: SubscriptionId) {
         let mut gone = Vec::new();
         let mut after = Afterwards::default();
         let _pattern = {
@@ -560,6 +767,7 @@ impl Graph {
         wiring.relink(a, None, &mut after);
         drop(wiring);
         after.run();
+        self.wiring_changed();
         Ok(())
     }
 
@@ -576,7 +784,17 @@ impl Graph {
             had
         };
         after.run();
+        if had {
+            self.wiring_changed();
+        }
         had
+    }
+
+    /// What subscriptions want of other nodes may be more or less now, and so may be what is offered to these.
+    fn wiring_changed(&self) {
+        if let Some(transport) = self.made_transport() {
+            transport.reconsider();
+        }
     }
 
     /// Makes every publisher of the node wait until [`resume`](Self::resume).
@@ -633,10 +851,15 @@ impl Graph {
         }
     }
 
-    pub(crate) fn publisher_gone(&self, topic: &str, publishers: usize) {
+    pub(crate) fn publisher_gone(&self, topic: &dyn AnyTopic) {
+        if topic.own_publisher_count() == 0
+            && let Some(transport) = self.made_transport()
+        {
+            transport.withdraw(topic.id());
+        }
         self.tell(Event::PublisherUnmatched {
-            topic: topic.to_owned(),
-            publishers,
+            topic: topic.label(),
+            publishers: topic.publisher_count(),
         });
     }
 
@@ -724,6 +947,34 @@ impl Wiring {
                 .filter_map(|id| self.topics.get(id).cloned())
                 .collect();
             topic.relink(&reached, late.as_deref_mut(), after);
+        }
+    }
+}
+
+impl Neighbourhood for Graph {
+    fn publishers_changed(&self, id: TopicId) {
+        let (Some(topic), Some(transport)) = (self.find(id), self.made_transport()) else {
+            return;
+        };
+        let (before, publishers) = {
+            // Whoever has it last has read the number last.
+            let _one_at_a_time = self.counting.lock();
+            let before = topic.publisher_count();
+            topic.note_publishers_elsewhere(transport.publishers(id));
+            (before, topic.publisher_count())
+        };
+        let label = topic.label();
+        for publishers in before + 1..=publishers {
+            self.tell(Event::PublisherMatched {
+                topic: label.clone(),
+                publishers,
+            });
+        }
+        for publishers in (publishers..before).rev() {
+            self.tell(Event::PublisherUnmatched {
+                topic: label.clone(),
+                publishers,
+            });
         }
     }
 }

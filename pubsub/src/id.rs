@@ -94,6 +94,11 @@ impl PublisherId {
 }
 
 impl SubscriptionId {
+    /// Of no subscription: what a filter of dynamic messages sees.
+    pub(crate) const fn none() -> Self {
+        Self(0)
+    }
+
     pub(crate) fn next() -> Self {
         Self(next())
     }

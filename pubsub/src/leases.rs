@@ -79,6 +79,11 @@ impl Outstanding {
         count.rise();
         Self(count.clone())
     }
+
+    /// One more of the same count.
+    pub(crate) fn again(&self) -> Self {
+        Self::new(&self.0)
+    }
 }
 
 impl Drop for Outstanding {

@@ -1,6 +1,7 @@
 //! Topics: many readers of one stream, through bounded queues that push back.
 //!
-//! Built on the runtime's two seams (lanes and outboxes); it has no `unsafe`. Programs use the facade, `mproc`.
+//! Built on the runtime's seams (lanes, outboxes, what reaches a driver from outside) and, for other processes, on `mproc-shm`; it
+//! has no `unsafe`. Programs use the facade, `mproc`.
 
 #![forbid(unsafe_code)]
 
@@ -8,34 +9,48 @@ mod carried;
 mod channel;
 mod codec;
 mod delivery;
+mod domain;
 mod error;
 mod events;
 mod fan_out;
 mod graph;
 mod id;
+mod intake;
 mod leases;
+mod loan;
 mod msg;
+mod parts;
 mod pattern;
+mod prepared;
+mod processes;
 mod processors;
 mod publisher;
+mod reader;
+mod remote;
+mod remote_link;
 mod sample;
 mod snapshot;
+mod sources;
+mod subscriber;
 mod subscription;
 mod topic;
 mod topic_core;
+mod transport;
 
 pub use channel::ChannelSubscription;
 pub use codec::{Codec, CodecError, CodecKind};
 pub use delivery::DEFAULT_SUBSCRIPTION_CAPACITY;
+pub use domain::{DEFAULT_DOMAIN, DomainOptions};
 pub use error::{PublishError, RecvError, TryRecvError};
 pub use events::{EVENTS, Event};
 pub use fan_out::{Delivered, Refusal};
 pub use graph::Graph;
 pub use id::{PublisherId, SubscriptionId, TopicId};
+pub use loan::Loan;
 pub use msg::{Data, Msg, Place, accept_msgs, send_msg};
 pub use pattern::Pattern;
 pub use processors::{CallbackSubscription, Subscribing, Topics};
-pub use publisher::{Loan, Publisher, PublisherOptions};
+pub use publisher::{Publisher, PublisherOptions};
 pub use sample::Sample;
 pub use snapshot::{PublisherSnapshot, SubscriptionSnapshot, TopicSnapshot};
 pub use subscription::{Control, Selectable, Subscription, SubscriptionOptions, select};

@@ -6,6 +6,8 @@ use crate::sample::Sample;
 use crate::topic::Topic;
 use mproc_runtime::{Address, Error, ErrorKind, Handle, ProcessorId, Recipient, Runtime};
 use parking_lot::Mutex;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -95,7 +97,72 @@ impl fmt::Debug for Data {
     }
 }
 
+/// Shared values have no bytes: a message that carries one stays in its process.
+impl Serialize for Data {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Empty => serializer.serialize_none(),
+            Self::Bytes(bytes) => serializer.serialize_some(&AsBytes(bytes)),
+            Self::Shared(_) => Err(serde::ser::Error::custom(
+                "a message with shared data does not leave the process: give it bytes",
+            )),
+        }
+    }
+}
+
+struct AsBytes<'a>(&'a [u8]);
+
+impl Serialize for AsBytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_option(DataVisitor)
+    }
+}
+
+struct DataVisitor;
+
+impl<'de> Visitor<'de> for DataVisitor {
+    type Value = Data;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("bytes or nothing")
+    }
+
+    fn visit_none<E>(self) -> Result<Data, E> {
+        Ok(Data::Empty)
+    }
+
+    fn visit_unit<E>(self) -> Result<Data, E> {
+        Ok(Data::Empty)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Data, D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Data, E> {
+        Ok(Data::Bytes(bytes.into()))
+    }
+
+    /// As formats for people write bytes.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Data, A::Error> {
+        let mut bytes = Vec::new();
+        while let Some(byte) = numbers.next_element()? {
+            bytes.push(byte);
+        }
+        Ok(Data::Bytes(bytes.into()))
+    }
+}
+
 /// A message whose receiver, kind and data are decided at run time.
+///
+/// Between processes it travels with its `mid`, `cmd`, `tag`, `status` and data, if that is bytes. Its `src` and `dst` name
+/// processors of one process and stay there: it comes from nobody.
 ///
 /// With a `dst` it goes to that processor, which handles it by `impl Handle<Msg>`. Without one it is published on the
 /// topic (`mid`, `cmd`). Values of a typed topic (`mid`, `cmd`) come as messages too, to those who subscribe by
@@ -114,11 +181,13 @@ impl fmt::Debug for Data {
 /// assert_eq!(answer.src, Some(Place::of(b).component(3)));
 /// assert_eq!((answer.mid, answer.cmd, answer.tag), (7, 1, 42));
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Msg {
     /// Who sends it.
+    #[serde(skip)]
     pub src: Option<Place>,
     /// Whom it is for; `None` for all who subscribe to its topic.
+    #[serde(skip)]
     pub dst: Option<Place>,
     /// The protocol, or kind of message.
     pub mid: u32,
@@ -219,7 +288,7 @@ pub fn accept_msgs<P: Handle<Msg>>(runtime: &Runtime, address: &Address<P>) -> P
 /// [`Address::send`] and [`Publisher::publish`](crate::Publisher::publish).
 pub fn send_msg(runtime: &Runtime, msg: Msg) -> Result<(), Error> {
     let Some(dst) = msg.dst else {
-        let topic = Topic::<Msg>::local_with_id(msg.topic());
+        let topic = Topic::<Msg>::with_id(msg.topic());
         let graph = Graph::of(runtime);
         let publisher = graph.msg_publisher(runtime, &topic)?;
         publisher.publish(msg)?;

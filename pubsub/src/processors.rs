@@ -1,14 +1,16 @@
 //! Topics inside processors: publishing from handlers, and subscriptions as lanes.
 
-use crate::delivery::{Closed, Delivery, Intake, Next, Subscriber as _};
+use crate::delivery::Delivery;
 use crate::error::PublishError;
 use crate::fan_out::Delivered;
 use crate::graph::{Graph, Matches};
 use crate::id::TopicId;
+use crate::intake::{Intake, Next};
 use crate::msg::Msg;
 use crate::pattern::Pattern;
 use crate::publisher::{Publisher, PublisherOptions};
 use crate::sample::Sample;
+use crate::subscriber::{Closed, Subscriber as _};
 use crate::subscription::{Control, Hanging, SubscriptionOptions};
 use crate::topic::Topic;
 use mproc_runtime::{
@@ -199,15 +201,15 @@ struct To<T: ?Sized + Send + Sync + 'static> {
     attach: Box<Attach<T>>,
 }
 
-type Attach<T> = dyn FnOnce(&Graph, &Arc<Delivery<T>>) -> Result<(), Error>;
+type Attach<T> = dyn FnOnce(&Arc<Graph>, &Runtime, &Arc<Delivery<T>>) -> Result<(), Error>;
 
 impl<T: ?Sized + Send + Sync + 'static> To<T> {
     fn topic(topic: Topic<T>) -> Self {
         Self {
             name: topic.name(),
             id: topic.id(),
-            attach: Box::new(move |graph, queue| {
-                graph.attach(&topic, queue.clone(), queue.capacity())
+            attach: Box::new(move |graph, runtime, queue| {
+                graph.attach_delivery(runtime, &topic, queue)
             }),
         }
     }
@@ -216,7 +218,9 @@ impl<T: ?Sized + Send + Sync + 'static> To<T> {
         Self {
             name: "",
             id: TopicId::from_name(&pattern.to_string()),
-            attach: Box::new(move |graph, queue| graph.attach_matching(pattern, queue)),
+            attach: Box::new(move |graph, runtime, queue| {
+                graph.attach_matching(runtime, pattern, queue)
+            }),
         }
     }
 }
@@ -226,7 +230,9 @@ impl To<Msg> {
         Self {
             name: "",
             id,
-            attach: Box::new(move |graph, queue| graph.attach_msgs(matches, queue)),
+            attach: Box::new(move |graph, runtime, queue| {
+                graph.attach_msgs(runtime, matches, queue)
+            }),
         }
     }
 }
@@ -402,7 +408,7 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
             Box::new(lane)
         }));
         let _set_once = own_id.set(id);
-        if let Err(error) = (to.attach)(&graph, &delivery) {
+        if let Err(error) = (to.attach)(&graph, &runtime, &delivery) {
             self.host.remove_lane(id);
             return Err(error);
         }
@@ -533,6 +539,7 @@ where
 
     fn drain(&mut self) {
         // Out of the topic, so that nothing new comes; what is queued is still served.
+        self.hanging.delivery.drain_sources();
         if let Some(graph) = self.hanging.graph.upgrade() {
             graph.detach_id(self.hanging.delivery.id_of());
         }

@@ -1,6 +1,6 @@
 //! The publishing end of a topic.
 
-use crate::delivery::Subscriber;
+use crate::codec::Codec;
 use crate::error::PublishError;
 use crate::fan_out::{Blocked, Delivered, Passage, try_fan_out};
 use crate::graph::Graph;
@@ -8,7 +8,9 @@ use crate::id::{PublisherId, TopicId};
 use crate::leases::{Count, Gate, InFlight, Outstanding};
 use crate::sample::{Body, Boxed, Header, InLine, Kept};
 use crate::snapshot::PublisherSnapshot;
+use crate::subscriber::Subscriber;
 use crate::topic_core::{AnyTopic, TopicCore, TopicState, label_as_name};
+use crate::transport::Outlet;
 use mproc_runtime::{
     Attempt, DropCause, Error, ErrorKind, Fault, OutboxKey, Runtime, Undelivered, outbox_holds,
     spill_undelivered,
@@ -16,7 +18,6 @@ use mproc_runtime::{
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
@@ -201,8 +202,12 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
             match self.take_flight() {
                 Err(Blocked::InFlight) => {
                     let bound = self.options.in_flight.unwrap_or(usize::MAX);
-                    if !self.status.in_flight.poll_below(bound, waker) {
-                        return Err(Blocked::InFlight);
+                    let in_flight = &self.status.in_flight;
+                    if !in_flight.poll_below(bound, waker) {
+                        self.topic.watch_returns();
+                        if !in_flight.poll_below(bound, waker) {
+                            return Err(Blocked::InFlight);
+                        }
                     }
                 }
                 other => return other,
@@ -241,7 +246,7 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
             sequence: AtomicU64::new(0),
             published: self.runtime.now(),
             parts,
-            _outstanding: Some(Outstanding::new(&self.status.outstanding)),
+            outstanding: Some(Outstanding::new(&self.status.outstanding)),
         }
     }
 
@@ -266,6 +271,7 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
             match try_fan_out(self, &body) {
                 Ok(delivered) => return Ok(delivered),
                 Err(Blocked::Closed) => return Err((body, Failure::Closed)),
+                Err(Blocked::Impossible(error)) => return Err((body, Failure::Refused(error))),
                 Err(blocked) => {
                     if wait == Wait::No {
                         return Err((body, Failure::Full(blocked.names())));
@@ -322,6 +328,7 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
             match passage.advance(self, &waker) {
                 Ok(delivered) => return Ok(delivered),
                 Err(Blocked::Closed) => return Err((body, Failure::Closed)),
+                Err(Blocked::Impossible(error)) => return Err((body, Failure::Refused(error))),
                 Err(still) => blocked = still,
             }
             self.runtime.park(deadline);
@@ -343,7 +350,7 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
                 let all = self.options.in_flight.unwrap_or(usize::MAX);
                 (queued.len() >= all).then_some(names)
             }
-            Blocked::Paused | Blocked::Closed => None,
+            Blocked::Paused | Blocked::Closed | Blocked::Memory(_) | Blocked::Impossible(_) => None,
         }
     }
 
@@ -383,32 +390,35 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
         waiters.into_iter().for_each(Waker::wake);
         self.status.tell_closed();
         if let Some(graph) = self.graph.upgrade() {
-            graph.publisher_gone(&self.topic.label(), self.topic.publisher_count());
+            graph.publisher_gone(&*self.topic);
         }
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wait {
+pub(crate) enum Wait {
     No,
     Limit,
     AtMost(Duration),
 }
 
-enum Failure {
+/// Why a publish did not happen.
+pub(crate) enum Failure {
     Full(Vec<String>),
     Timeout(Vec<String>),
     Deadlock(Vec<String>),
     Closed,
+    Refused(Error),
 }
 
 impl Failure {
-    fn with<V>(self, value: V) -> PublishError<V> {
+    pub(crate) fn with<V>(self, value: V) -> PublishError<V> {
         match self {
             Self::Full(full) => PublishError::Full { value, full },
             Self::Timeout(full) => PublishError::Timeout { value, full },
             Self::Deadlock(full) => PublishError::Deadlock { value, full },
             Self::Closed => PublishError::Closed(value),
+            Self::Refused(error) => PublishError::Refused { value, error },
         }
     }
 
@@ -440,6 +450,11 @@ impl<T: ?Sized + Send + Sync + 'static> Undelivered for Spilled<T> {
         match passage.advance(&self.publisher, waker) {
             Ok(_) => Attempt::Delivered,
             Err(Blocked::Closed) => Attempt::Ended,
+            // The bytes that it cannot have are those of a link that joined since it was published.
+            Err(Blocked::Impossible(error)) => {
+                self.full = vec![error.to_string()];
+                Attempt::Ended
+            }
             Err(blocked) => {
                 self.full = blocked.names();
                 Attempt::Blocked(blocked.processor())
@@ -603,6 +618,10 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
                 if status.outstanding.poll_below(1, waker) {
                     return Some(Ok(()));
                 }
+                self.core.topic.watch_returns();
+                if status.outstanding.poll_below(1, waker) {
+                    return Some(Ok(()));
+                }
                 let lanes = self.core.topic.lanes_that_only_run_here(&self.core.runtime);
                 let (queued, names) = self.core.queued_at(&lanes);
                 (!queued.is_empty()).then(|| {
@@ -648,7 +667,7 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
 
     /// Nobody listens and nothing is kept: publishing would do nothing.
     #[inline]
-    fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         // Acquire pairs with the Release in `note_liveness`.
         self.core.status.idle.load(Ordering::Acquire)
     }
@@ -779,7 +798,11 @@ impl<T: Send + Sync + 'static> Publisher<T> {
 }
 
 impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
-    fn publish_boxed(&self, value: Box<T>, wait: Wait) -> Result<Delivered, PublishError<Box<T>>> {
+    pub(crate) fn publish_boxed(
+        &self,
+        value: Box<T>,
+        wait: Wait,
+    ) -> Result<Delivered, PublishError<Box<T>>> {
         if self.is_idle() {
             return Ok(Delivered::default());
         }
@@ -802,117 +825,40 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
         core.publish(body, wait)
             .map_err(|(body, failure)| failure.with_value_of(body))
     }
-}
 
-impl<T: zerocopy::FromZeros + Send + Sync + 'static> Publisher<[T]> {
-    /// Memory for `count` values, to be filled and published. It is initialised, with zeros or with older values.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Io`] if there is not that much memory.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use mproc_pubsub::{Graph, Topic};
-    /// # use mproc_runtime::Runtime;
-    /// const FRAMES: Topic<[u8]> = Topic::slices("frames");
-    /// # let node = Runtime::simulated(1);
-    /// # let graph = Graph::of(&node);
-    /// let camera = graph.publisher(&node, &FRAMES)?;
-    /// let screen = graph.subscription(&node, &FRAMES)?;
-    /// let mut loan = camera.loan(3)?;
-    /// loan.copy_from_slice(b"RGB");
-    /// loan.publish()?; // consumed: nobody can write to it afterwards
-    /// assert_eq!(&*screen.recv().wait()?, b"RGB");
-    /// # Ok::<(), mproc_runtime::Error>(())
-    /// ```
-    pub fn loan(&self, count: usize) -> Result<Loan<[T]>, Error> {
-        // Through a vector, because that is how the crate allocates slices of any type.
-        let memory = T::new_vec_zeroed(count)
-            .map(Vec::into_boxed_slice)
-            .map_err(|_| {
-                let text = format!(
-                    "cannot loan {count} values of {} bytes on topic {:?}: no memory",
-                    size_of::<T>(),
-                    self.core.topic.label()
-                );
-                Error::new(ErrorKind::Io, text)
-            })?;
-        Ok(Loan {
-            publisher: self.clone(),
-            memory,
-        })
-    }
-}
+    // ---- for loans
 
-impl<T: zerocopy::FromZeros + Send + Sync + 'static> Publisher<T> {
-    /// Memory for one value, to be filled and published. It is initialised, with zeros or with an older value.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Io`] if there is no memory.
-    pub fn loan_one(&self) -> Result<Loan<T>, Error> {
-        let memory = T::new_box_zeroed()
-            .map_err(|_| Error::new(ErrorKind::Io, "cannot loan a value: no memory"))?;
-        Ok(Loan {
-            publisher: self.clone(),
-            memory,
-        })
-    }
-}
-
-/// Memory to fill before publishing: what the subscribers will read.
-#[must_use = "a loan that is dropped publishes nothing"]
-pub struct Loan<T: ?Sized + Send + Sync + 'static> {
-    publisher: Publisher<T>,
-    memory: Box<T>,
-}
-
-impl<T: ?Sized + Send + Sync + 'static> Loan<T> {
-    /// Publishes it without copying, as [`Publisher::publish`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Publisher::publish`]; the loan comes back as a value does.
-    pub fn publish(self) -> Result<Delivered, PublishError<Self>> {
-        self.publish_by(Wait::Limit)
+    pub(crate) fn publish_body(
+        &self,
+        body: Arc<dyn Body<T>>,
+        wait: Wait,
+    ) -> Result<Delivered, (Arc<dyn Body<T>>, Failure)> {
+        self.core.publish(body, wait)
     }
 
-    /// As [`publish`](Self::publish), without waiting.
-    ///
-    /// # Errors
-    ///
-    /// As [`Publisher::try_publish`]; the loan comes back as a value does.
-    pub fn try_publish(self) -> Result<Delivered, PublishError<Self>> {
-        self.publish_by(Wait::No)
+    pub(crate) fn header(&self) -> Header {
+        self.core.header(Vec::new())
     }
 
-    fn publish_by(self, wait: Wait) -> Result<Delivered, PublishError<Self>> {
-        let Self { publisher, memory } = self;
-        publisher
-            .publish_boxed(memory, wait)
-            .map_err(|error| error.map(|memory| Self { publisher, memory }))
+    pub(crate) fn codec(&self) -> &'static Codec<T> {
+        self.core.topic.codec
     }
-}
 
-impl<T: ?Sized + Send + Sync> Deref for Loan<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.memory
+    /// The memory of a link that values go to, if there is any.
+    pub(crate) fn outlet(&self) -> Option<Arc<dyn Outlet>> {
+        self.core.topic.outlet()
     }
-}
 
-impl<T: ?Sized + Send + Sync> DerefMut for Loan<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.memory
+    pub(crate) fn topic_label(&self) -> String {
+        self.core.topic.label()
     }
-}
 
-impl<T: ?Sized + Send + Sync> fmt::Debug for Loan<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Loan({:?})", self.publisher)
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.core.runtime
+    }
+
+    pub(crate) fn limit(&self) -> Duration {
+        self.core.limit()
     }
 }
 

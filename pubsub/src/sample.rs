@@ -9,6 +9,7 @@ use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::{InFlight, Outstanding};
 use crate::msg::Msg;
 use crate::topic;
+use crate::transport::{Filled, Outlet};
 use std::any::TypeId;
 use std::fmt;
 use std::ops::Deref;
@@ -26,9 +27,12 @@ pub(crate) struct Header {
     pub(crate) sequence: AtomicU64,
     pub(crate) published: Instant,
     pub(crate) parts: Vec<Vec<u8>>,
-    /// Counts the value as out until the body is dropped; nothing reads it. Absent in history.
-    pub(crate) _outstanding: Option<Outstanding>,
+    /// Counts the value as out until the body is dropped. Absent in history, and in what came from another node.
+    pub(crate) outstanding: Option<Outstanding>,
 }
+
+/// Memory that other nodes read, and whose it is.
+pub(crate) type InMemory<'a> = (&'a Arc<dyn Outlet>, &'a Arc<dyn Filled>);
 
 /// A value with its header, wherever it is kept.
 pub(crate) trait Body<T: ?Sized>: Send + Sync {
@@ -41,6 +45,21 @@ pub(crate) trait Body<T: ?Sized>: Send + Sync {
     /// Called when a sample is made of a body that was taken from a queue. One that carries a sample of another type
     /// makes it now, and that one takes the leases over.
     fn unpack(&self, _number: u64, _in_flight: &mut Option<Arc<InFlight>>, _receipt: &mut Receipt) {
+    }
+    /// What the filter says of the value; it may see it before it is taken from a queue.
+    fn shown_to(&self, filter: &dyn Fn(&T) -> bool) -> bool {
+        filter(self.value())
+    }
+    fn part_count(&self) -> usize {
+        self.header().parts.len()
+    }
+    /// One of them.
+    fn part(&self, index: usize) -> &[u8] {
+        &self.header().parts[index]
+    }
+    /// The memory for links that it stands in, if it does.
+    fn filled(&self) -> Option<InMemory<'_>> {
+        None
     }
     /// The body that history keeps: of the same value, and not counted as out.
     fn to_history(&self) -> Option<Arc<dyn Body<T>>> {
@@ -154,7 +173,7 @@ impl<T: ?Sized + Send + Sync + 'static> Body<T> for Kept<T> {
 }
 
 impl Header {
-    fn without_lease(&self) -> Self {
+    pub(crate) fn without_lease(&self) -> Self {
         Self {
             topic: self.topic,
             topic_id: self.topic_id,
@@ -162,7 +181,7 @@ impl Header {
             sequence: AtomicU64::new(self.sequence.load(Ordering::Relaxed)),
             published: self.published,
             parts: self.parts.clone(),
-            _outstanding: None,
+            outstanding: None,
         }
     }
 }
@@ -180,13 +199,13 @@ fn encode_once<'a, T: ?Sized>(
 
 /// What stands in a subscription's queue.
 pub(crate) struct Item<T: ?Sized> {
+    /// Counts against the publisher's bound on samples in flight until it is dropped; before the body, as in [`Sample`].
+    pub(crate) in_flight: Option<Arc<InFlight>>,
     pub(crate) body: Arc<dyn Body<T>>,
     /// Its number among all that were offered to this subscription: a jump is a gap.
     pub(crate) number: u64,
     /// When it arrived, for drivers that serve in that order.
     pub(crate) arrival: u64,
-    /// Counts against the publisher's bound on samples in flight until it is dropped.
-    pub(crate) in_flight: Option<Arc<InFlight>>,
 }
 
 /// One value received from a topic. It derefs to the value.
@@ -194,8 +213,9 @@ pub(crate) struct Item<T: ?Sized> {
 /// The value stays as it was published for as long as a sample of it is held. Dropping the sample gives the lease back;
 /// for a handler that does nothing special, that is when it returns. Cloning keeps the lease.
 pub struct Sample<T: ?Sized + 'static> {
-    body: Arc<dyn Body<T>>,
+    // Dropped in this order: when the last body is gone and `flush` returns, nothing is in flight any more.
     in_flight: Option<Arc<InFlight>>,
+    body: Arc<dyn Body<T>>,
     held: Option<Arc<dyn Held>>,
     subscription: SubscriptionId,
     number: u64,
@@ -319,7 +339,7 @@ impl<T: ?Sized> Sample<T> {
 
     /// The parts that were published with the value, in order.
     pub fn parts(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.header().parts.iter().map(Vec::as_slice)
+        (0..self.body.part_count()).map(|i| self.body.part(i))
     }
 
     /// The bytes that the value has between processes. They are made at the first call, for all samples of the value.

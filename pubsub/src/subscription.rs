@@ -1,12 +1,15 @@
 //! The receiving end of a topic, pulled from by a thread or a task.
 
-use crate::delivery::{DEFAULT_SUBSCRIPTION_CAPACITY, Delivery, Filter, Settings, Subscriber};
+use crate::codec::Codec;
+use crate::delivery::{DEFAULT_SUBSCRIPTION_CAPACITY, Delivery, Filter, Settings};
 use crate::error::{RecvError, TryRecvError};
 use crate::graph::Graph;
 use crate::id::{SubscriptionId, TopicId};
 use crate::publisher::wait_until;
 use crate::sample::Sample;
 use crate::snapshot::SubscriptionSnapshot;
+use crate::subscriber::Subscriber;
+use crate::topic::Topic;
 use crate::topic_core::{AnyTopic, TopicCore};
 use mproc_runtime::queue::Ticket;
 use mproc_runtime::{Error, ErrorKind, Operation, Pending, Runtime, RuntimeCore, WhenFull};
@@ -36,6 +39,7 @@ pub struct SubscriptionOptions<T: ?Sized + 'static> {
     when_full: WhenFull,
     max_leases: Option<usize>,
     filter: Option<Filter<T>>,
+    codec: Option<&'static Codec<T>>,
 }
 
 impl<T: ?Sized + 'static> SubscriptionOptions<T> {
@@ -46,6 +50,7 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
             when_full: WhenFull::Wait,
             max_leases: None,
             filter: None,
+            codec: None,
         }
     }
 
@@ -79,6 +84,13 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
     /// capacity no larger than `count`.
     pub fn max_leases(mut self, count: usize) -> Self {
         self.max_leases = Some(count);
+        self
+    }
+
+    /// For a subscription to a pattern: values travel as those of `topic` do. Without this it gets what this process
+    /// publishes on topics of its pattern, and nothing from other processes.
+    pub fn travels_as(mut self, topic: &Topic<T>) -> Self {
+        self.codec = Some(topic.codec_ref());
         self
     }
 
@@ -125,6 +137,7 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
             when_full: self.when_full,
             max_leases: self.max_leases,
             filter: self.filter,
+            codec: self.codec,
         })
     }
 }
@@ -187,7 +200,7 @@ impl<T: ?Sized + Send + Sync + 'static> Controlled for Hanging<T> {
     fn unsubscribe(&self) {
         match self.graph.upgrade() {
             Some(graph) => graph.detach(&self.delivery),
-            None => self.delivery.close(crate::delivery::Closed::Unsubscribed),
+            None => self.delivery.close(crate::subscriber::Closed::Unsubscribed),
         }
     }
 

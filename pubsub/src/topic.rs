@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A stream of values of one type. The constructor says how values travel; all are `const`.
 ///
@@ -53,7 +53,7 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Topic<T> {
     }
 }
 
-impl<T: FromBytes + IntoBytes + Immutable + Send + Sync + 'static> Topic<T> {
+impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Send + Sync + 'static> Topic<T> {
     /// Plain data: types for which every bit pattern is valid, read in place between processes.
     pub const fn plain(name: &'static str) -> Self {
         Self {
@@ -158,8 +158,11 @@ pub(crate) fn label(name: &str, id: TopicId) -> String {
     }
 }
 
-fn intern(name: &str) -> &'static str {
+pub(crate) fn intern(name: &str) -> &'static str {
     static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    if name.is_empty() {
+        return "";
+    }
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = names.get(name) {
         return known;

@@ -1,20 +1,25 @@
 //! What a node knows of one topic: who subscribes, what is kept for late subscribers.
 
 use crate::carried::Carrier;
-use crate::codec::Codec;
-use crate::delivery::{Afterwards, Closed, Delivery, Joining, Late, Subscriber};
+use crate::codec::{Codec, CodecKind};
+use crate::delivery::Delivery;
+use crate::graph::Graph;
 use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::Gate;
 use crate::msg::Msg;
 use crate::publisher::PublisherStatus;
+use crate::reader::{AsMsgs, Reader, RemoteNode, Typed};
+use crate::remote::{self, OfferedTopic};
 use crate::sample::Body;
 use crate::snapshot::TopicSnapshot;
+use crate::subscriber::{Afterwards, Closed, Joining, Late, Subscriber};
 use crate::topic;
+use crate::transport::{Offered, Outlet, TopicKey};
 use mproc_runtime::{Name, Runtime};
 use parking_lot::Mutex;
 use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 /// All subscriptions that a publish reaches, by ascending id, own and connected. Replaced as a whole.
@@ -31,9 +36,11 @@ pub(crate) struct TopicCore<T: ?Sized + 'static> {
 
 pub(crate) struct TopicState<T: ?Sized + 'static> {
     pub(crate) subscribers: Subscribers<T>,
-    pub(crate) has_filters: bool,
+    pub(crate) must_ask: bool,
     /// Subscriptions to this very topic.
     own: Vec<Arc<dyn Subscriber<T>>>,
+    /// Links that have left, and whose subscriptions still hold samples.
+    left: Vec<Arc<dyn Subscriber<T>>>,
     /// Those whose filters are being asked about history: they are in the list only after they have got it.
     joining: Vec<SubscriptionId>,
     pub(crate) publishers: Vec<Arc<PublisherStatus>>,
@@ -41,6 +48,8 @@ pub(crate) struct TopicState<T: ?Sized + 'static> {
     history: VecDeque<Arc<dyn Body<T>>>,
     /// Those that wait for subscribers or publishers to come.
     pub(crate) waiters: Vec<Waker>,
+    /// How many other nodes publish on it.
+    publishers_elsewhere: usize,
     /// The node has ended.
     pub(crate) closed: bool,
 }
@@ -53,12 +62,14 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
             codec: topic.codec_ref(),
             state: Mutex::new(TopicState {
                 subscribers: Arc::new([]),
-                has_filters: false,
+                must_ask: false,
                 own: Vec::new(),
+                left: Vec::new(),
                 joining: Vec::new(),
                 publishers: Vec::new(),
                 history: VecDeque::new(),
                 waiters: Vec::new(),
+                publishers_elsewhere: 0,
                 closed: false,
             }),
             gate,
@@ -76,6 +87,22 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
         self.state.lock().own.clone()
     }
 
+    /// The memory of a link, if there is one.
+    pub(crate) fn outlet(&self) -> Option<Arc<dyn Outlet>> {
+        let subscribers = self.state.lock().subscribers.clone();
+        subscribers
+            .iter()
+            .find_map(|subscriber| subscriber.outlet())
+    }
+
+    /// Closes a subscription of this very topic: publishes that wait for it go on.
+    pub(crate) fn close_own(&self, id: SubscriptionId) {
+        let own = self.own();
+        if let Some(subscriber) = own.iter().find(|s| s.id() == id) {
+            subscriber.close(Closed::Unsubscribed);
+        }
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.state.lock().closed
     }
@@ -91,7 +118,7 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
 
     pub(crate) fn poll_publishers(&self, count: usize, waker: &Waker) -> bool {
         let mut state = self.state.lock();
-        if state.publishers.len() >= count {
+        if state.publishers.len() + state.publishers_elsewhere >= count {
             return true;
         }
         state.waiters.push(waker.clone());
@@ -123,7 +150,7 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
             }
         }
         list.retain(|s| !state.joining.contains(&s.id()));
-        state.has_filters = list.iter().any(|s| s.has_filter());
+        state.must_ask = list.iter().any(|s| s.must_be_asked());
         let old = std::mem::replace(&mut state.subscribers, list.into());
         self.note_liveness(state);
         // Perhaps the last of a subscription, with values and a filter of the user's.
@@ -138,6 +165,21 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
         for publisher in &state.publishers {
             publisher.note_liveness(is_live);
         }
+    }
+
+    /// Somebody waits for values to come back: see that it becomes known when they do.
+    pub(crate) fn watch_returns(&self) {
+        let all = {
+            let mut state = self.state.lock();
+            let left = std::mem::take(&mut state.left);
+            let (left, back): (Vec<_>, Vec<_>) = left.into_iter().partition(|link| link.has_out());
+            state.left = left;
+            let left = state.left.iter().cloned();
+            // Those that have everything back are watched once more, and dropped without the lock.
+            let all = state.subscribers.iter().cloned().chain(left).chain(back);
+            all.collect::<Vec<_>>()
+        };
+        all.iter().for_each(|subscriber| subscriber.watch_returns());
     }
 
     /// Lanes of processors that nobody but the calling thread can run, so that what waits in them stays there while it
@@ -205,6 +247,15 @@ pub(crate) trait AnyTopic: Send + Sync {
     );
     fn subscriber_count(&self) -> usize;
     fn publisher_count(&self) -> usize;
+    /// Of this node.
+    fn own_publisher_count(&self) -> usize;
+    /// Other nodes publish on it: so many.
+    fn note_publishers_elsewhere(&self, count: usize);
+    /// The topic as it is offered to other nodes; `None` if its values stay here.
+    fn offered(self: Arc<Self>, graph: Weak<Graph>, runtime: &Runtime) -> Option<Arc<dyn Offered>>;
+    /// What makes messages of values that come from another node, if they are of the topic's type.
+    fn msg_reader(&self, theirs: &TopicKey, from: &Arc<RemoteNode>)
+    -> Option<Arc<dyn Reader<Msg>>>;
     /// Closes its publishers and its own subscriptions: the node has ended.
     fn close_all(&self);
     fn snapshot(&self) -> TopicSnapshot;
@@ -251,6 +302,9 @@ impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
             return false;
         };
         let gone = state.own.remove(at);
+        if gone.has_out() {
+            state.left.push(gone.clone());
+        }
         after.call(move || drop(gone));
         true
     }
@@ -280,7 +334,43 @@ impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
     }
 
     fn publisher_count(&self) -> usize {
+        let state = self.state.lock();
+        state.publishers.len() + state.publishers_elsewhere
+    }
+
+    fn own_publisher_count(&self) -> usize {
         self.state.lock().publishers.len()
+    }
+
+    fn note_publishers_elsewhere(&self, count: usize) {
+        let waiters = {
+            let mut state = self.state.lock();
+            state.publishers_elsewhere = count;
+            std::mem::take(&mut state.waiters)
+        };
+        waiters.into_iter().for_each(Waker::wake);
+    }
+
+    fn offered(self: Arc<Self>, graph: Weak<Graph>, runtime: &Runtime) -> Option<Arc<dyn Offered>> {
+        if self.codec.kind() == CodecKind::Local {
+            return None;
+        }
+        Some(Arc::new(OfferedTopic {
+            key: remote::key(self.name, self.id, self.codec),
+            core: self,
+            graph,
+            runtime: runtime.without_guard(),
+        }))
+    }
+
+    fn msg_reader(
+        &self,
+        theirs: &TopicKey,
+        from: &Arc<RemoteNode>,
+    ) -> Option<Arc<dyn Reader<Msg>>> {
+        let fits = theirs.codec == self.codec.kind() && theirs.type_hash == self.codec.hash();
+        let typed = || Typed::new(self.name, self.id, self.codec, from.clone());
+        fits.then(|| Arc::new(AsMsgs(typed())) as Arc<dyn Reader<Msg>>)
     }
 
     fn close_all(&self) {

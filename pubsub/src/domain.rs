@@ -1,0 +1,104 @@
+//! Which other processes a node shares its topics with.
+
+use crate::processes::ProcessesOptions;
+use mproc_runtime::{Error, ErrorKind};
+use mproc_shm::Domain;
+use std::path::PathBuf;
+
+/// The domain that scripts belong to unless told otherwise.
+pub const DEFAULT_DOMAIN: &str = "default";
+
+/// A domain: a named set of processes of one user on one host that see each other's topics. And what a node may use of this
+/// host's memory for it.
+///
+/// # Examples
+///
+/// ```
+/// use mproc_pubsub::DomainOptions;
+///
+/// let lab = DomainOptions::new("lab")?.topic_bytes(64 << 20);
+/// assert_eq!(lab.name(), "lab");
+/// assert!(DomainOptions::new("../lab").is_err());
+/// # Ok::<(), mproc_runtime::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "options do nothing until a node joins with them"]
+pub struct DomainOptions {
+    name: String,
+    base: Option<PathBuf>,
+    topic_bytes: u64,
+    topic_samples: u32,
+}
+
+impl DomainOptions {
+    /// The domain `name`: 1 to 64 ASCII letters, digits, `-`, `_` and `.`, not starting with a dot.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidSetting`], saying what is wrong with the name and where.
+    pub fn new(name: &str) -> Result<Self, Error> {
+        Domain::new(name).map_err(|error| {
+            Error::new(ErrorKind::InvalidSetting, error.to_string()).with_source(error)
+        })?;
+        let defaults = ProcessesOptions::default();
+        Ok(Self {
+            name: name.to_owned(),
+            base: None,
+            topic_bytes: defaults.bytes_max,
+            topic_samples: defaults.slots_max,
+        })
+    }
+
+    /// The domain that the environment variable `MPROC_DOMAIN` names, if it is set.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), naming the variable.
+    pub fn from_environment() -> Result<Option<Self>, Error> {
+        let Some(value) = std::env::var_os("MPROC_DOMAIN") else {
+            return Ok(None);
+        };
+        let name = value.to_str().ok_or_else(|| {
+            let text = format!("MPROC_DOMAIN is {value:?}, which is not UTF-8");
+            Error::new(ErrorKind::InvalidSetting, text)
+        })?;
+        Self::new(name).map(Some).map_err(|error| {
+            let text = format!("MPROC_DOMAIN is no domain: {error}");
+            Error::new(ErrorKind::InvalidSetting, text).with_source(error)
+        })
+    }
+
+    /// How many bytes of shared memory the samples of one topic may have at this node: 256 MiB unless told otherwise. It is taken
+    /// as it is needed. While all of it is out, publishing waits as for a full queue.
+    pub fn topic_bytes(mut self, bytes: u64) -> Self {
+        self.topic_bytes = bytes;
+        self
+    }
+
+    /// How many samples of one topic may be out at a time at this node, in whatever queue or hand: 4096 unless told otherwise. Each
+    /// link to a subscription has 8 bytes for each of them.
+    pub fn topic_samples(mut self, samples: u32) -> Self {
+        self.topic_samples = samples;
+        self
+    }
+
+    /// Where the domain has its directory: in `base` and not in what `XDG_RUNTIME_DIR` says. It must exist.
+    pub fn directory(mut self, base: impl Into<PathBuf>) -> Self {
+        self.base = Some(base.into());
+        self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn processes(&self) -> ProcessesOptions {
+        ProcessesOptions {
+            domain: Some(self.name.clone()),
+            base: self.base.clone(),
+            bytes_max: self.topic_bytes,
+            slots_max: self.topic_samples,
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! A sample is out until its receiver lets go of it.
+
+use super::*;
+use mproc::{ErrorKind, Loan, PublishError, PublisherOptions, TryRecvError};
+
+const NUMBERS: Topic<u64> = Topic::new("numbers");
+const FRAMES: Topic<[u8]> = Topic::slices("frames");
+
+#[test]
+fn flush_waits_for_every_sample() {
+    both(|pair| {
+        let subscription = pair.subscribe.subscription(&NUMBERS).unwrap();
+        let numbers = pair.publisher(&NUMBERS, 1);
+        numbers.flush(LONG).unwrap();
+        for n in 0..5 {
+            numbers.publish(n).unwrap();
+        }
+        let held: Vec<_> = (0..5).map(|_| recv(&subscription)).collect();
+        assert_eq!(
+            kind(numbers.flush(Duration::from_millis(10))),
+            Some(ErrorKind::Timeout)
+        );
+        let flushes = {
+            let numbers = numbers.clone();
+            std::thread::spawn(move || numbers.flush(LONG))
+        };
+        drop(held);
+        flushes.join().unwrap().unwrap();
+        assert_eq!(numbers.snapshot().outstanding, 0);
+    });
+}
+
+#[test]
+fn leases_come_back_in_any_order() {
+    both(|pair| {
+        let frames = pair.publish.publisher(&FRAMES).unwrap();
+        let subscription = pair.subscribe.subscription(&FRAMES).unwrap();
+        pair.joined(&frames, 1);
+        let publish = |n: u8| {
+            let mut loan = frames.loan(1000).unwrap();
+            loan.fill(n);
+            loan.publish().unwrap();
+        };
+        (0..10).for_each(publish);
+        let mut held: Vec<_> = (0..10).map(|_| recv(&subscription)).collect();
+        // Every second goes back first, and its memory is used again.
+        for n in [8, 6, 4, 2, 0] {
+            drop(held.remove(n));
+        }
+        (10..40).for_each(|n| {
+            publish(n);
+            assert!(recv(&subscription).iter().all(|byte| *byte == n));
+        });
+        for (frame, n) in held.iter().zip([1, 3, 5, 7, 9]) {
+            assert!(frame.iter().all(|byte| *byte == n));
+        }
+        drop(held);
+        frames.flush(LONG).unwrap();
+    });
+}
+
+#[test]
+fn samples_in_flight_are_bounded() {
+    both(|pair| {
+        let a = pair.subscribe.subscription(&NUMBERS).unwrap();
+        let b = pair.subscribe.subscription(&NUMBERS).unwrap();
+        // Whoever may lose samples holds nobody back.
+        let lossy = options(1, WhenFull::DropOldest);
+        let lossy = pair.subscribe.subscription_with(&NUMBERS, lossy).unwrap();
+        let options = PublisherOptions::new().in_flight(1);
+        let numbers = pair.publish.publisher_with(&NUMBERS, options).unwrap();
+        pair.joined(&numbers, 3);
+        numbers.publish(1).unwrap();
+        let (first, at_b) = (recv(&a), recv(&b));
+        assert!(matches!(
+            numbers.try_publish(2),
+            Err(PublishError::Full { .. })
+        ));
+        drop(at_b);
+        assert!(matches!(
+            numbers.publish_timeout(2, Duration::from_millis(10)),
+            Err(PublishError::Timeout { .. })
+        ));
+        let waits = {
+            let numbers = numbers.clone();
+            std::thread::spawn(move || numbers.publish(2))
+        };
+        drop(first);
+        waits.join().unwrap().unwrap();
+        assert_eq!((*recv(&a), *recv(&b), *recv(&lossy)), (2, 2, 2));
+    });
+}
+
+#[test]
+fn a_clone_keeps_the_lease() {
+    both(|pair| {
+        let subscription = pair.subscribe.subscription(&FRAMES).unwrap();
+        let frames = pair.publisher(&FRAMES, 1);
+        let mut loan = frames.loan(10).unwrap();
+        loan.fill(1);
+        loan.publish().unwrap();
+        let sample = recv(&subscription);
+        let clone = sample.clone();
+        drop(sample);
+        assert!(frames.flush(Duration::from_millis(1)).is_err());
+        assert_eq!(*clone, [1; 10]);
+        drop(clone);
+        frames.flush(LONG).unwrap();
+    });
+}
+
+#[test]
+fn a_bound_on_leases_holds() {
+    both(|pair| {
+        let two = SubscriptionOptions::new().max_leases(2);
+        let subscription = pair.subscribe.subscription_with(&NUMBERS, two).unwrap();
+        let numbers = pair.publisher(&NUMBERS, 1);
+        for n in 0..4 {
+            numbers.publish(n).unwrap();
+        }
+        let (first, second) = (recv(&subscription), recv(&subscription));
+        assert_eq!(subscription.try_recv().err(), Some(TryRecvError::Empty));
+        assert_eq!(subscription.snapshot().held, 2);
+        let waits = std::thread::spawn(move || {
+            let sample = recv(&subscription);
+            (*sample, subscription)
+        });
+        drop(first);
+        let (third, subscription) = waits.join().unwrap();
+        assert_eq!((*second, third), (1, 2));
+        assert_eq!(*recv(&subscription), 3);
+    });
+}
+
+#[test]
+fn samples_outlive_subscription_publisher_and_nodes() {
+    both(|pair| {
+        let sample = {
+            let subscription = pair.subscribe.subscription(&FRAMES).unwrap();
+            let frames = pair.publisher(&FRAMES, 1);
+            let mut loan = frames.loan(100_000).unwrap();
+            loan.fill(9);
+            loan.publish().unwrap();
+            recv(&subscription)
+        };
+        assert!(pair.publish.shutdown(LONG).is_clean());
+        assert!(pair.subscribe.shutdown(LONG).is_clean());
+        assert!(sample.iter().all(|byte| *byte == 9));
+    });
+}
+
+#[test]
+fn a_loan_that_is_not_published_comes_back() {
+    both(|pair| {
+        let subscription = pair
+            .subscribe
+            .subscription_with(&FRAMES, options(1, WhenFull::Wait))
+            .unwrap();
+        let frames = pair.publisher(&FRAMES, 1);
+        for _ in 0..100 {
+            // Dropped.
+            let _loan = frames.loan(100_000).unwrap();
+        }
+        let filled = |n: u8| {
+            let mut loan = frames.loan(100_000).unwrap();
+            loan.fill(n);
+            loan
+        };
+        filled(1).publish().unwrap();
+        // Refused: it comes back as it was filled, and can be published later.
+        let loan: Loan<[u8]> = match filled(2).try_publish() {
+            Err(PublishError::Full { value, .. }) => value,
+            other => panic!("{other:?}"),
+        };
+        assert!(loan.iter().all(|byte| *byte == 2));
+        assert_eq!(recv(&subscription)[0], 1);
+        loan.publish().unwrap();
+        assert_eq!(recv(&subscription)[99_999], 2);
+    });
+}
+
+#[test]
+fn memory_that_is_short_is_waited_for() {
+    // Room for about eight frames. In one process there is no such bound.
+    let pair = Pair::between_with(|domain| domain.topic_bytes(1 << 20));
+    let subscription = pair
+        .subscribe
+        .subscription_with(&FRAMES, options(1000, WhenFull::Wait))
+        .unwrap();
+    let frames = pair.publisher(&FRAMES, 1);
+    let publisher = std::thread::spawn(move || {
+        for n in 0..200_u8 {
+            let mut loan = frames.loan(100_000).unwrap();
+            loan.fill(n);
+            loan.publish().unwrap();
+        }
+        frames
+    });
+    for n in 0..200_u8 {
+        let frame = recv(&subscription);
+        assert!(frame.iter().all(|byte| *byte == n));
+    }
+    let frames = publisher.join().unwrap();
+    // More than there can ever be is refused at once, and says so.
+    let error = frames.loan(3 << 20).err().unwrap();
+    assert!(error.to_string().contains("frames"), "{error}");
+}
+
+#[test]
+fn values_wait_for_memory_too() {
+    const TEXTS: Topic<String> = Topic::new("texts");
+    let pair = Pair::between_with(|domain| domain.topic_bytes(1 << 20));
+    let subscription = pair
+        .subscribe
+        .subscription_with(&TEXTS, options(1000, WhenFull::Wait))
+        .unwrap();
+    let texts = pair.publisher(&TEXTS, 1);
+    let held: Vec<_> = (0..)
+        .map_while(|n| {
+            let text = format!("{n:05}").repeat(20_000);
+            texts.try_publish(text).ok()
+        })
+        .map(|_| recv(&subscription))
+        .collect();
+    assert!(!held.is_empty());
+    match texts.publish_timeout("x".repeat(100_000), Duration::from_millis(10)) {
+        Err(PublishError::Timeout { value, full }) => {
+            assert_eq!(value.len(), 100_000);
+            assert!(full[0].contains("memory"), "{full:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let waits = {
+        let texts = texts.clone();
+        std::thread::spawn(move || texts.publish("y".repeat(100_000)))
+    };
+    drop(held);
+    waits.join().unwrap().unwrap();
+    assert_eq!(recv(&subscription).len(), 100_000);
+    match texts.publish("z".repeat(3 << 20)) {
+        Err(PublishError::Refused { value, error }) => {
+            assert_eq!(value.len(), 3 << 20);
+            assert!(error.to_string().contains("texts"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
