@@ -13,7 +13,9 @@ use clap::Parser;
 use crate::{
     QUESTIONS,
     harness::{self, Figures, Question, Workload, WrongWork},
-    neighbours, report,
+    neighbours,
+    processes::{self, Side},
+    report,
 };
 
 /// What a program of this package can answer.
@@ -21,6 +23,8 @@ use crate::{
 pub struct Suite {
     /// All answers.
     pub workloads: Vec<Workload>,
+    /// What other processes do for them.
+    pub sides: Vec<Side>,
     /// All who answer, in the order in which they are listed.
     pub parties: Vec<Party>,
     /// The file that `all` writes, if this suite writes one.
@@ -42,6 +46,14 @@ impl Party {
         Self {
             name: report::MPROC,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// The bare programs.
+    pub fn limit() -> Self {
+        Self {
+            name: report::LIMIT,
+            version: "bare program".to_owned(),
         }
     }
 }
@@ -96,6 +108,9 @@ impl From<io::Error> for Failure {
 /// Does what the command line of this process says. The exit code is 2 if that makes no sense, and
 /// 1 if the work of a workload was wrong.
 pub fn main(suite: Suite) -> ExitCode {
+    if let Some(exit) = processes::other_side(&suite.sides) {
+        return exit;
+    }
     let arguments = Arguments::parse();
     match answer(&suite, &arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -278,6 +293,7 @@ mod tests {
                 n: 1,
                 run: |_| Ok(Measured::default()),
             }],
+            sides: Vec::new(),
             parties: vec![Party::mproc()],
             results: None,
         }

@@ -53,7 +53,7 @@ pub type Answer = Result<Measured, Box<dyn Error>>;
 pub struct Measured {
     /// Time on the wall for all operations of the run.
     pub wall: Duration,
-    /// CPU time of the process, all threads together, for all operations of the run.
+    /// CPU time of all threads of the process, or of both processes, for all operations of the run.
     pub cpu: Duration,
     /// What only some questions measure.
     pub extra: Extra,

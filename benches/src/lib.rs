@@ -18,12 +18,18 @@ pub mod check;
 pub mod cli;
 pub mod fan_out;
 pub mod harness;
+pub mod links;
 pub mod neighbours;
+pub mod payload;
 pub mod ping_pong;
+pub mod processes;
 pub mod report;
 pub mod send;
+pub mod shm_ping;
+pub mod shm_stream;
 
 use harness::{Question, Workload};
+use processes::Side;
 
 /// Every question, in the order in which `list` and `all` show them.
 pub const QUESTIONS: &[&Question] = &[
@@ -33,6 +39,11 @@ pub const QUESTIONS: &[&Question] = &[
     &ping_pong::TWO_DRIVERS,
     &call::FROM_THREAD,
     &fan_out::FAN_OUT_8,
+    &shm_ping::SHM_PING,
+    &shm_ping::SHM_PING_WRITTEN,
+    &shm_stream::SHM_STREAM,
+    &links::ATTACH,
+    &links::RECOVER,
 ];
 
 /// The compiler that built this program, which is also the version of `std`.
@@ -45,5 +56,17 @@ pub fn workloads() -> Vec<Workload> {
     all.extend(ping_pong::workloads());
     all.extend(call::workloads());
     all.extend(fan_out::workloads());
+    all.extend(shm_ping::workloads());
+    all.extend(shm_stream::workloads());
+    all.extend(links::workloads());
+    all
+}
+
+/// Returns what other processes do for the answers of `mproc`.
+pub fn sides() -> Vec<Side> {
+    let mut all = Vec::new();
+    all.extend(shm_ping::sides());
+    all.extend(shm_stream::sides());
+    all.extend(links::sides());
     all
 }

@@ -7,7 +7,8 @@ use mproc_benches::cli::{self, Party, Suite};
 fn main() -> ExitCode {
     cli::main(Suite {
         workloads: mproc_benches::workloads(),
-        parties: vec![Party::mproc()],
+        sides: mproc_benches::sides(),
+        parties: vec![Party::mproc(), Party::limit()],
         results: None,
     })
 }

@@ -35,7 +35,7 @@ impl Neighbours {
     pub(crate) fn watch() -> Option<Self> {
         Some(Self {
             wall: Instant::now(),
-            own: cpu_time(),
+            own: cpu_time() + children_cpu_time().unwrap_or_default(),
             machine: Ticks::now()?,
         })
     }
@@ -45,10 +45,29 @@ impl Neighbours {
         let now = Ticks::now()?;
         let all = now.all.checked_sub(self.machine.all).filter(|&n| n > 0)?;
         let busy = now.busy.checked_sub(self.machine.busy)?;
-        let own = cpu_time().saturating_sub(self.own).as_secs_f64()
+        let now_own = cpu_time() + children_cpu_time().unwrap_or_default();
+        let own = now_own.saturating_sub(self.own).as_secs_f64()
             / (self.wall.elapsed().as_secs_f64() * f64::from(now.cpus));
         Some((busy as f64 / all as f64 - own).clamp(0.0, 1.0))
     }
+}
+
+/// CPU time of the processes that this one has started and that have ended, where the system says it (Linux).
+fn children_cpu_time() -> Option<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let ticks = children_ticks(&stat)? as f64;
+    Some(Duration::from_secs_f64(
+        ticks / rustix::param::clock_ticks_per_second() as f64,
+    ))
+}
+
+/// Reads "id (name) state ..": the name may have anything in it, and fields 16 and 17 are `cutime` and `cstime`.
+fn children_ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_whitespace().skip(13);
+    let user: u64 = times.next()?.parse().ok()?;
+    let system: u64 = times.next()?.parse().ok()?;
+    Some(user + system)
 }
 
 impl Ticks {
@@ -97,5 +116,12 @@ mod tests {
             })
         );
         assert_eq!(Ticks::parse("nothing"), None);
+    }
+
+    #[test]
+    fn children_are_not_others() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4 5 6 7 8 90 91 300 40 20 0 1 0";
+        assert_eq!(children_ticks(stat), Some(340));
+        assert!(children_cpu_time().is_some());
     }
 }

@@ -2,14 +2,17 @@
 //!
 //! A file here has the name of the file of `mproc-benches` that asks the question, says what would
 //! make the numbers wrong, and checks the work. What is here is only each peer's own way to do it,
-//! as its documentation says. [`executors`] and [`actors`] hold what several questions need.
+//! as its documentation says. [`executors`], [`actors`] and [`ends`] hold what several questions need.
 
 mod actors;
 mod call;
+mod ends;
 mod executors;
 mod fan_out;
 mod ping_pong;
 mod send;
+mod shm_ping;
+mod shm_stream;
 mod versions;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -22,12 +25,19 @@ fn main() -> ExitCode {
     workloads.extend(ping_pong::workloads());
     workloads.extend(call::workloads());
     workloads.extend(fan_out::workloads());
+    workloads.extend(shm_ping::workloads());
+    workloads.extend(shm_stream::workloads());
+
+    let mut sides = mproc_benches::sides();
+    sides.extend(shm_ping::sides());
+    sides.extend(shm_stream::sides());
 
     let mut parties = vec![Party::mproc()];
     parties.extend(versions::peers());
 
     cli::main(Suite {
         workloads,
+        sides,
         parties,
         results: Some(PathBuf::from(concat!(
             env!("CARGO_MANIFEST_DIR"),

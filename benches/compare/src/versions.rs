@@ -1,10 +1,6 @@
 //! Who the peers are, and which version of each was built.
 
-use mproc_benches::{
-    COMPILER,
-    cli::Party,
-    report::{LIMIT, MPROC},
-};
+use mproc_benches::{COMPILER, cli::Party, report::MPROC};
 
 /// What cargo built from. It is kept with the sources, so that everyone measures the same versions.
 const LOCK: &str = include_str!("../Cargo.lock");
@@ -18,6 +14,8 @@ const CRATES: &[(&str, &str)] = &[
     ("kameo", "kameo"),
     ("ractor", "ractor"),
     ("actix", "actix"),
+    ("iceoryx2", "iceoryx2"),
+    ("zmq", "zmq"),
 ];
 
 /// Returns all who answer beside `mproc`.
@@ -30,19 +28,19 @@ pub(crate) fn peers() -> Vec<Party> {
             version: version(package).unwrap_or("unknown").to_owned(),
         })
         .collect();
-    peers.push(Party {
-        name: "std",
-        // "rustc 1.88.0 (6b00bc388 2025-06-23)"
-        version: COMPILER
-            .split_whitespace()
-            .nth(1)
-            .unwrap_or("unknown")
-            .to_owned(),
-    });
-    peers.push(Party {
-        name: LIMIT,
-        version: "bare program".to_owned(),
-    });
+    // A socket is that of `std`, too.
+    for name in ["std", "socket"] {
+        peers.push(Party {
+            name,
+            // "rustc 1.88.0 (6b00bc388 2025-06-23)"
+            version: COMPILER
+                .split_whitespace()
+                .nth(1)
+                .unwrap_or("unknown")
+                .to_owned(),
+        });
+    }
+    peers.push(Party::limit());
     peers
 }
 
