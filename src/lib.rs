@@ -40,11 +40,11 @@ mod script;
 
 pub use mproc_pubsub::{
     CallbackSubscription, ChannelSubscription, Codec, CodecError, CodecKind, Control,
-    DEFAULT_DOMAIN, DEFAULT_SUBSCRIPTION_CAPACITY, Data, Delivered, DomainOptions, EVENTS, Event,
-    Graph, Loan, Msg, Pattern, Place, PublishError, Publisher, PublisherId, PublisherOptions,
-    PublisherSnapshot, RecvError, Refusal, Sample, Selectable, Subscribing, Subscription,
-    SubscriptionId, SubscriptionOptions, SubscriptionSnapshot, Topic, TopicId, TopicSnapshot,
-    Topics, TryRecvError, select,
+    DEFAULT_DOMAIN, DEFAULT_SUBSCRIPTION_CAPACITY, Data, Delivered, DomainOptions, DomainSnapshot,
+    EVENTS, Event, Graph, Loan, Msg, Pattern, Place, PublishError, Publisher, PublisherId,
+    PublisherOptions, PublisherSnapshot, RecvError, Refusal, Sample, Selectable, Subscribing,
+    Subscription, SubscriptionId, SubscriptionOptions, SubscriptionSnapshot, Topic, TopicId,
+    TopicSnapshot, Topics, TryRecvError, select,
 };
 pub use mproc_runtime::{
     Address, AfterPanic, CallError, Closure, Cx, DEFAULT_CAPACITY, DEFAULT_LIMIT, DeadLetter,

@@ -2,9 +2,9 @@
 
 use crate::script::Script;
 use mproc_pubsub::{
-    CallbackSubscription, ChannelSubscription, DomainOptions, EVENTS, Event, Graph, Msg, Place,
-    Publisher, PublisherOptions, Sample, Subscription, SubscriptionOptions, Topic, TopicSnapshot,
-    Topics, accept_msgs, send_msg,
+    CallbackSubscription, ChannelSubscription, DomainOptions, DomainSnapshot, EVENTS, Event, Graph,
+    Msg, Place, Publisher, PublisherOptions, Sample, Subscription, SubscriptionOptions, Topic,
+    TopicSnapshot, Topics, accept_msgs, send_msg,
 };
 use mproc_runtime::{
     Address, Closure, Error, ErrorKind, Handle, Options, Processor, Runtime, WhenFull, closure,
@@ -32,12 +32,16 @@ impl Deref for Node {
 
 /// Everything that is known of a running program.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// Processors, drivers and totals.
     #[serde(flatten)]
     pub runtime: mproc_runtime::Snapshot,
     /// Topics, by name.
     pub topics: Vec<TopicSnapshot>,
+    /// The other processes of its domain; `None` if it is for this process alone.
+    #[serde(default)]
+    pub domain: Option<DomainSnapshot>,
 }
 
 impl Deref for Snapshot {
@@ -381,6 +385,7 @@ impl Node {
         Snapshot {
             runtime: self.runtime.snapshot(),
             topics: self.graph().snapshot(),
+            domain: self.graph().domain_snapshot(),
         }
     }
 

@@ -83,7 +83,9 @@ pub(crate) fn settle(script: &mut Main) -> Result<bool> {
                 return Ok(false);
             }
         }
-        let Snapshot { topics, runtime } = script.snapshot();
+        let Snapshot {
+            topics, runtime, ..
+        } = script.snapshot();
         let mut subscriptions = topics.iter().flat_map(|topic| &topic.subscriptions);
         let quiet = subscriptions.all(|subscription| subscription.queued == 0)
             && runtime

@@ -107,17 +107,17 @@ impl<T: ?Sized> Blocked<T> {
     }
 }
 
-/// The quick path. Nothing has happened if it is blocked.
+/// The quick path. Nothing has happened if it is blocked, but that bytes are prepared for the next attempt.
 pub(crate) fn try_fan_out<T: ?Sized + Send + Sync + 'static>(
     publisher: &PublisherCore<T>,
     body: &Arc<dyn Body<T>>,
+    prepared: &mut Prepared,
 ) -> Result<Delivered, Blocked<T>> {
     publisher.check_open()?;
     let in_flight = publisher.take_flight()?;
     let mut state = publisher.topic.state.lock();
     let mut subscribers = state.subscribers.clone();
     let mut passes = Indices::default();
-    let mut prepared = Prepared::default();
     if state.must_ask {
         // A filter is the user's code: it is asked without the lock. Then the list must still be the same.
         loop {
@@ -128,7 +128,7 @@ pub(crate) fn try_fan_out<T: ?Sized + Send + Sync + 'static>(
             passes = Indices::default();
             for (i, subscriber) in subscribers.iter().enumerate() {
                 if subscriber.wants(body) {
-                    prepare(subscriber, body, &mut prepared, None)?;
+                    prepare(subscriber, body, prepared, None)?;
                     passes.add(i);
                 }
             }
@@ -170,7 +170,7 @@ pub(crate) fn try_fan_out<T: ?Sized + Send + Sync + 'static>(
         subscribers: &subscribers,
         passes: &passes,
         reserved: &reserved,
-        prepared: &prepared,
+        prepared,
     };
     commit(publisher, state, ways, body, in_flight.as_ref())
 }
@@ -339,11 +339,15 @@ pub(crate) struct Passage<T: ?Sized + 'static> {
 }
 
 impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
-    pub(crate) fn new(publisher: &PublisherCore<T>, body: Arc<dyn Body<T>>) -> Self {
+    pub(crate) fn new(
+        publisher: &PublisherCore<T>,
+        body: Arc<dyn Body<T>>,
+        prepared: Prepared,
+    ) -> Self {
         Self {
             body,
             in_flight: None,
-            prepared: Prepared::default(),
+            prepared,
             considered: Vec::new(),
             waiting: None,
             on_close: publisher.on_close(),

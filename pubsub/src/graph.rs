@@ -18,7 +18,7 @@ use crate::publisher::{Publisher, PublisherOptions};
 use crate::reader::RemoteNodes;
 use crate::remote::{self, Receiver, ToMsgs, ToPattern, ToTopic};
 use crate::remote_link::RemoteLink;
-use crate::snapshot::TopicSnapshot;
+use crate::snapshot::{DomainSnapshot, TopicSnapshot};
 use crate::subscriber::{Afterwards, Closed, Joining, Late, Subscriber};
 use crate::subscription::{Subscription, SubscriptionOptions};
 use crate::topic::{self, Topic};
@@ -192,6 +192,19 @@ impl Graph {
                 self.domain.get().map_or("none", DomainOptions::name)
             );
             Error::new(ErrorKind::Refused, text)
+        })
+    }
+
+    /// What the node has to do with the other processes of its domain; `None` if it belongs to none.
+    pub fn domain_snapshot(&self) -> Option<DomainSnapshot> {
+        let domain = self.domain.get()?;
+        Some(match self.made_transport() {
+            Some(transport) => transport.snapshot(),
+            // It has declared no topic that could leave the process.
+            None => DomainSnapshot {
+                name: domain.name().to_owned(),
+                ..DomainSnapshot::default()
+            },
         })
     }
 

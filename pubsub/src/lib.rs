@@ -52,6 +52,6 @@ pub use pattern::Pattern;
 pub use processors::{CallbackSubscription, Subscribing, Topics};
 pub use publisher::{Publisher, PublisherOptions};
 pub use sample::Sample;
-pub use snapshot::{PublisherSnapshot, SubscriptionSnapshot, TopicSnapshot};
+pub use snapshot::{DomainSnapshot, PublisherSnapshot, SubscriptionSnapshot, TopicSnapshot};
 pub use subscription::{Control, Selectable, Subscription, SubscriptionOptions, select};
 pub use topic::Topic;

@@ -6,6 +6,7 @@ use crate::fan_out::{Blocked, Delivered, Passage, try_fan_out};
 use crate::graph::Graph;
 use crate::id::{PublisherId, TopicId};
 use crate::leases::{Count, Gate, InFlight, Outstanding};
+use crate::prepared::Prepared;
 use crate::sample::{Body, Boxed, Header, InLine, Kept};
 use crate::snapshot::PublisherSnapshot;
 use crate::subscriber::Subscriber;
@@ -267,8 +268,9 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
         wait: Wait,
     ) -> Result<Delivered, (Arc<dyn Body<T>>, Failure)> {
         let behind = outbox_holds(self.key());
+        let mut prepared = Prepared::default();
         if !behind {
-            match try_fan_out(self, &body) {
+            match try_fan_out(self, &body, &mut prepared) {
                 Ok(delivered) => return Ok(delivered),
                 Err(Blocked::Closed) => return Err((body, Failure::Closed)),
                 Err(Blocked::Impossible(error)) => return Err((body, Failure::Refused(error))),
@@ -277,7 +279,7 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
                         return Err((body, Failure::Full(blocked.names())));
                     }
                     if !self.runtime.in_handler() {
-                        return self.publish_waiting(body, blocked, wait);
+                        return self.publish_waiting(body, prepared, blocked, wait);
                     }
                 }
             }
@@ -290,7 +292,7 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
         };
         let entry = Box::new(Spilled {
             publisher: self.clone(),
-            passage: Some(Passage::new(self, body.clone())),
+            passage: Some(Passage::new(self, body.clone(), prepared)),
             full: Vec::new(),
         });
         match spill_undelivered(&self.runtime, self.key(), entry, limit) {
@@ -308,6 +310,7 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
     fn publish_waiting(
         &self,
         body: Arc<dyn Body<T>>,
+        prepared: Prepared,
         mut blocked: Blocked<T>,
         wait: Wait,
     ) -> Result<Delivered, (Arc<dyn Body<T>>, Failure)> {
@@ -317,8 +320,15 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
         };
         let deadline = self.runtime.now().checked_add(limit);
         let waker = self.runtime.waker();
-        let mut passage = Passage::new(self, body.clone());
+        let mut passage = Passage::new(self, body.clone(), prepared);
         loop {
+            if let Blocked::Full(subscriber) = &blocked
+                && subscriber.spins_for_room().is_some()
+            {
+                // Another process takes while we look; to be woken by it takes longer.
+                self.runtime
+                    .spin_until(|| subscriber.spins_for_room() == Some(true));
+            }
             if let Some(names) = self.waits_for_this_thread(&blocked) {
                 return Err((body, Failure::Deadlock(names)));
             }

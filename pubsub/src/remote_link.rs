@@ -317,6 +317,15 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for RemoteLink<T> {
         self.wake_those_given();
     }
 
+    fn spins_for_room(&self) -> Option<bool> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Some(true);
+        }
+        self.refill(&mut state);
+        Some(state.credits.nobody_waits() && state.credits.has_room(&self.progress))
+    }
+
     fn outlet(&self) -> Option<Arc<dyn Outlet>> {
         Some(self.link.outlet().clone())
     }

@@ -27,6 +27,25 @@ pub struct TopicSnapshot {
     pub connected_to: Vec<String>,
 }
 
+/// What a node has to do with the other processes of its domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct DomainSnapshot {
+    /// The domain.
+    pub name: String,
+    /// Other nodes to which there is a connection.
+    pub peers: u64,
+    /// Links from their publishers and to their subscriptions.
+    pub links: u64,
+    /// How often a peer did not keep to the protocol. Its link, or its connection, was closed each time.
+    pub violations: u64,
+    /// Topics and subscriptions that did not fit: another type, another codec, no memory.
+    pub refused: u64,
+    /// Connections that ended although the other process had not said that it leaves. The system closes a dying process's
+    /// connections before its end is seen, so a death may be counted here too.
+    pub lost_connections: u64,
+}
+
 /// One publisher.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

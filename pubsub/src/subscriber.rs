@@ -72,6 +72,10 @@ pub(crate) trait Subscriber<T: ?Sized>: Send + Sync {
     /// Somebody waits for values to come back, and is woken by their counts: see that it becomes known when they do. No lock is
     /// held.
     fn watch_returns(&self) {}
+    /// True if it is worth looking for a short while whether a link has room, before sleeping: then this says whether it has.
+    fn spins_for_room(&self) -> Option<bool> {
+        None
+    }
     /// The memory of which it is given bytes, if it is a link.
     fn outlet(&self) -> Option<Arc<dyn Outlet>> {
         None

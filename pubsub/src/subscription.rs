@@ -54,7 +54,8 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
         }
     }
 
-    /// Exactly `capacity` samples are queued at most. At least 1; `Latest` always has 1.
+    /// Exactly `capacity` samples are queued at most. At least 1; `Latest` always has 1. What other processes publish has queues of
+    /// its own, one for each process, with this capacity each.
     pub fn capacity(mut self, capacity: usize) -> Self {
         self.capacity = Some(capacity);
         self
@@ -70,6 +71,8 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
     /// thread that subscribes for values of the past. No lock is held then; it must not publish. One value may be asked
     /// about more than once.
     ///
+    /// What other processes publish is filtered when it is taken: until then it has its place in the queue.
+    ///
     /// A filter of dynamic messages should not keep one that carries a sample: if the publish then fails, its publisher does
     /// not get the value back ([`PublishError::Kept`](crate::PublishError::Kept)). Such a sample does not know its number
     /// and gap yet.
@@ -78,7 +81,8 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
         self
     }
 
-    /// Whoever receives may hold at most `count` samples. Then no more are taken until one is let go of.
+    /// Whoever receives may hold at most `count` samples. Then no more are taken until one is let go of. A subscription that
+    /// says nothing may hold 256 samples of each other process, and any number of its own.
     ///
     /// Of a [channel](crate::Graph::channel) the capacity bounds what is queued and held together, so this makes the
     /// capacity no larger than `count`.

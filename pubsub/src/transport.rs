@@ -22,6 +22,7 @@
 
 use crate::codec::CodecKind;
 use crate::id::{SubscriptionId, TopicId};
+use crate::snapshot::DomainSnapshot;
 use mproc_runtime::{Error, LaneBell, WhenFull};
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -79,6 +80,8 @@ pub(crate) trait Transport: Send + Sync {
     fn reconsider(&self);
     /// How many other nodes publish on this topic, as far as is known now.
     fn publishers(&self, id: TopicId) -> usize;
+    /// What is counted.
+    fn snapshot(&self) -> DomainSnapshot;
     /// The node ends: what is queued at others stays there. Returns when no thread of the transport runs any more, unless it
     /// is called by one.
     fn close(&self);

@@ -56,7 +56,8 @@ pub(crate) struct SpaceLine {
     pub(crate) space: Futex,
 }
 
-/// How many threads of the publisher wait. Written by the publisher only.
+/// How many threads of the publisher wait, and `WATCHING` for each reason why it wants its bell to be rung. Written by the
+/// publisher only.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub(crate) struct WaitingLine {
@@ -147,6 +148,9 @@ const _: () = {
     assert!(PAGE.is_multiple_of(LINE) && BELLS_PER_PAGE == 15);
 };
 
+/// One reason, in `waiting`, why the publisher's bell is to be rung. Below it threads are counted that sleep on `space`.
+pub(crate) const WATCHING: u32 = 1 << 16;
+
 // States of a link, of either side.
 pub(crate) const OPEN: u32 = 0;
 pub(crate) const CLOSED: u32 = 1;
@@ -218,6 +222,7 @@ pub const ABI_HASH: u64 = {
         SLOT_BITS as u64,
         (IDLE | QUEUED << 8 | LEASED << 16 | DONE << 24),
         (OPEN | CLOSED << 8 | OVERFLOWED << 16) as u64,
+        WATCHING as u64,
         crate::class::LARGE_BYTES as u64,
     ];
     let mut i = 0;

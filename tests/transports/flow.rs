@@ -182,16 +182,11 @@ fn a_full_subscriber_holds_back_a_handler_that_publishes() {
         let numbers = pair.publisher(&NUMBERS, 1);
         answers.wait_for_publishers(1, LONG).unwrap();
         // Until the answers have a way, they would go nowhere.
-        while pair
-            .subscribe
-            .snapshot()
-            .topics
-            .iter()
-            .find(|t| t.name == "answers")
-            .is_none_or(|t| t.subscriptions.is_empty())
-        {
-            std::thread::yield_now();
-        }
+        until("the answers have a way", || {
+            let topics = pair.subscribe.snapshot().topics;
+            let answers = topics.iter().find(|t| t.name == "answers");
+            answers.is_some_and(|t| !t.subscriptions.is_empty())
+        });
         let asks = std::thread::spawn(move || {
             for n in 0..300 {
                 numbers.publish(n).unwrap();
@@ -252,9 +247,7 @@ fn a_processor_that_stops_leaves_its_topics() {
         numbers.publish(1).unwrap();
         hear(&heard, 1);
         listener.stop();
-        while numbers.subscriber_count() > 0 {
-            std::thread::yield_now();
-        }
+        until("it has left", || numbers.subscriber_count() == 0);
         assert_eq!(numbers.publish(2).unwrap().count, 0);
     });
 }

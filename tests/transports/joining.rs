@@ -229,6 +229,15 @@ fn another_type_is_not_linked_and_hurts_nobody() {
     wrong.wait_for_publishers(1, LONG).unwrap();
     assert_eq!(speeds.publish(1).unwrap().count, 0);
     assert!(wrong.try_recv().is_err());
+    let domain = |node: &Node| node.snapshot().domain.unwrap();
+    until("the refusal is counted", || {
+        domain(&pair.subscribe).refused == 1
+    });
+    until("the link is counted", || domain(&pair.publish).links == 1);
+    let here = domain(&pair.publish);
+    assert_eq!((here.name.as_str(), here.peers), ("contract", 1));
+    let there = domain(&pair.subscribe);
+    assert_eq!((there.peers, there.violations), (1, 0));
 }
 
 #[test]

@@ -13,7 +13,7 @@ mod policies;
 mod values;
 
 use mproc::prelude::*;
-use mproc::{DomainOptions, Error};
+use mproc::{DomainOptions, Error, Options};
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -31,7 +31,8 @@ struct Pair {
 
 impl Pair {
     fn here() -> Self {
-        let node = Node::new().unwrap();
+        // The cases say which capacities they need, and take the others as they are documented.
+        let node = Node::with_options(Options::default());
         Self {
             what: "in one process",
             publish: node.clone(),
@@ -49,7 +50,8 @@ impl Pair {
         let node = || {
             let domain = DomainOptions::new("contract").unwrap();
             let domain = options(domain.directory(directory.path()));
-            Node::builder().domain_with(domain).build().unwrap()
+            let builder = Node::builder().options(Options::default());
+            builder.domain_with(domain).build().unwrap()
         };
         Self {
             what: "between processes",
@@ -107,6 +109,15 @@ fn take_all<T: Clone + Send + Sync + 'static>(
     count: usize,
 ) -> Vec<T> {
     (0..count).map(|_| (*recv(subscription)).clone()).collect()
+}
+
+/// Waits for what other threads do in their own time.
+fn until(what: &str, done: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + LONG;
+    while !done() {
+        assert!(std::time::Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
 }
 
 fn kind<T>(result: Result<T, Error>) -> Option<mproc::ErrorKind> {

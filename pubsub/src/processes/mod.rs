@@ -76,6 +76,7 @@ pub(crate) use self::core::Options as ProcessesOptions;
 use self::control::{Command, Desk};
 use self::core::Core;
 use crate::id::{SubscriptionId, TopicId};
+use crate::snapshot::DomainSnapshot;
 use crate::transport::{Neighbourhood, Offered, Sought, Transport};
 use mproc_runtime::{Error, ErrorKind};
 use mproc_shm::{
@@ -88,22 +89,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::AcqRel;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
-
-/// What is known of other processes, counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ProcessesSnapshot {
-    /// Nodes with a connection.
-    pub(crate) peers: usize,
-    /// Links in either direction.
-    pub(crate) links: usize,
-    /// How often a peer did not keep to the protocol.
-    pub(crate) violations: u64,
-    /// How many subscriptions and topics did not fit.
-    pub(crate) refused: u64,
-    /// Connections that ended before the end of the process was seen, if it had not said that it leaves. The kernel closes a dying
-    /// process's connections first, so a death may be counted here, too.
-    pub(crate) lost_connections: u64,
-}
 
 /// A node's membership in a domain of processes.
 pub(crate) struct Processes {
@@ -205,11 +190,6 @@ impl Processes {
         })
     }
 
-    /// What is counted.
-    pub(crate) fn snapshot(&self) -> ProcessesSnapshot {
-        self.core.reports.snapshot()
-    }
-
     fn post(&self, command: Command) {
         if self.core.origin.is_here() {
             self.core.post(command);
@@ -261,6 +241,11 @@ impl Transport for Processes {
         }
         let publishers = self.core.publishers.lock();
         publishers.get(&id.get()).copied().unwrap_or(0)
+    }
+
+    fn snapshot(&self) -> DomainSnapshot {
+        let name = self.core.options.domain.clone().unwrap_or_default();
+        self.core.reports.snapshot(name)
     }
 
     fn close(&self) {

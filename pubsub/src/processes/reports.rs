@@ -1,6 +1,6 @@
 //! What is told to people, and what is counted.
 
-use super::ProcessesSnapshot;
+use crate::snapshot::DomainSnapshot;
 use mproc_runtime::hook;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -39,10 +39,11 @@ impl Reports {
         self.tell(text);
     }
 
-    pub(super) fn snapshot(&self) -> ProcessesSnapshot {
-        ProcessesSnapshot {
-            peers: self.peers.load(Relaxed),
-            links: self.links.load(Relaxed),
+    pub(super) fn snapshot(&self, name: String) -> DomainSnapshot {
+        DomainSnapshot {
+            name,
+            peers: self.peers.load(Relaxed) as u64,
+            links: self.links.load(Relaxed) as u64,
             violations: self.violations.load(Relaxed),
             refused: self.refused.load(Relaxed),
             lost_connections: self.lost_connections.load(Relaxed),

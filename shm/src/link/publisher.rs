@@ -3,7 +3,8 @@
 use super::{LinkWords, WhenFull};
 use crate::error::Violation;
 use crate::layout::{
-    CLOSED, DONE, IDLE, LEASED, OPEN, OVERFLOWED, QUEUED, cell, cell_parts, entry, entry_sequence,
+    CLOSED, DONE, IDLE, LEASED, OPEN, OVERFLOWED, QUEUED, WATCHING, cell, cell_parts, entry,
+    entry_sequence,
 };
 use crate::points::reach;
 use crate::sync::{AcqRel, Acquire, Relaxed, Release};
@@ -232,9 +233,9 @@ impl PublisherHalf {
     pub(crate) fn announce_wait(&self, on: bool) {
         let waiting = &self.words.head().waiting.waiting;
         if on {
-            waiting.fetch_add(1, Relaxed);
+            waiting.fetch_add(WATCHING, Relaxed);
         } else {
-            waiting.fetch_sub(1, Relaxed);
+            waiting.fetch_sub(WATCHING, Relaxed);
         }
     }
 

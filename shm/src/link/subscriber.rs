@@ -6,7 +6,7 @@ use super::{LinkEnd, LinkWords};
 use crate::bell::Ringer;
 use crate::error::Violation;
 use crate::layout::{
-    CLOSED, DONE, IDLE, LEASED, OPEN, OVERFLOWED, QUEUED, cell, cell_parts, entry_parts,
+    CLOSED, DONE, IDLE, LEASED, OPEN, OVERFLOWED, QUEUED, WATCHING, cell, cell_parts, entry_parts,
     entry_sequence,
 };
 use crate::points::reach;
@@ -42,12 +42,18 @@ impl Shared {
 
     fn tell_publisher_after_fence(&self) {
         let head = self.words.head();
-        if head.waiting.waiting.load(Relaxed) == 0 {
+        let waiting = head.waiting.waiting.load(Relaxed);
+        if waiting == 0 {
             return;
         }
         head.space.space.bump();
         reach("subscriber: space bumped");
-        head.space.space.wake();
+        if !waiting.is_multiple_of(WATCHING) {
+            head.space.space.wake();
+        }
+        if waiting < WATCHING {
+            return;
+        }
         // Out of the lock before it is rung: the drop of a lease waits for nobody.
         let ringer = self.ringer.lock().clone();
         if let Some(ringer) = ringer {
