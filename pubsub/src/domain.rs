@@ -70,6 +70,9 @@ impl DomainOptions {
 
     /// How many bytes of shared memory the samples of one topic may have at this node: 256 MiB unless told otherwise. It is taken
     /// as it is needed. While all of it is out, publishing waits as for a full queue.
+    ///
+    /// It has places of the sizes that were published. When none of it is left for another size, what is not out is taken for that;
+    /// publishing then waits for an answer of each subscribing process, also of one that is stopped.
     pub fn topic_bytes(mut self, bytes: u64) -> Self {
         self.topic_bytes = bytes;
         self

@@ -12,6 +12,9 @@ pub(crate) const LARGE_BYTES: usize = 64 * 1024;
 /// How many classes there are; the last has 1.75 GiB.
 pub(crate) const CLASSES: usize = 23 * STEPS;
 
+/// This many classes on, payloads have four times the bytes.
+pub(crate) const FOURFOLD: usize = 2 * STEPS;
+
 /// The payload bytes of a class.
 pub(crate) const fn class_bytes(class: usize) -> usize {
     (FIRST_BYTES << (class / STEPS)) / STEPS * (STEPS + class % STEPS)
@@ -69,5 +72,6 @@ mod tests {
             [class_bytes(0), class_bytes(1), class_bytes(4)],
             [256, 320, 512]
         );
+        assert_eq!(class_bytes(3 + FOURFOLD), 4 * class_bytes(3));
     }
 }

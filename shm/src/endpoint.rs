@@ -1,7 +1,7 @@
 //! One publisher's memory and links: loans are filled, published to every link, and come back.
 
 use crate::bell::Ringer;
-use crate::class::{class_bytes, class_for, stride};
+use crate::class::{CLASSES, FOURFOLD, class_bytes, class_for, stride};
 use crate::error::{SegmentError, SegmentErrorKind};
 use crate::fan_out::{FanOut, Guard, LinkId, Queued, Reaped, Refusal, SlotCounts};
 use crate::fork::{Forked, Origin};
@@ -9,12 +9,14 @@ use crate::header::SlotHeader;
 use crate::layout::SLOTS_MAX;
 use crate::link::{LinkGeometry, LinkWords, WhenFull};
 use crate::loan::{Filled, Loan, Returned, Returns};
+use crate::retiring::{Candidate, Retired, choose};
 use crate::segment::{DataGeometry, DataSegment};
 use crate::slots::{LINKS_MAX, LOCAL};
 use crate::sync::{SeqCst, fence};
 use crate::waiter::Waiter;
 use std::error::Error as StdError;
 use std::fmt;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -22,9 +24,9 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug)]
 pub struct EndpointOptions {
     /// How many bytes of shared memory its segments may have in all. What links that may lose samples can lease comes on top,
-    /// so that they cannot hold back the others: for each such link its `leases_max`, times the largest slot in use.
+    /// so that they cannot hold back the others: for each such link its `leases_max`, times the largest slot that there ever was.
     pub bytes_max: u64,
-    /// How many slots it may ever have. Each link has a word for each of them.
+    /// How many slots it may have at a time. Each link has a word for each of them.
     pub slots_max: u32,
     /// How many of the last samples that were [published](Endpoint::publish) to all are kept for those who come late.
     pub history: u32,
@@ -41,6 +43,14 @@ pub struct EndpointOptions {
 /// itself.
 ///
 /// In a child made by `fork` every operation says so, or does nothing.
+///
+/// # Memory
+///
+/// A segment has slots of one size. When a [`loan`](Self::loan) finds no slot and the budget has no room for more of that size,
+/// segments of which nothing is out are *retired*: as few as make room, of sizes that were used longest ago. Every link is
+/// asked to let go of them ([`take_retired`](Self::take_retired)), and answers ([`segment_removed`](Self::segment_removed)); then
+/// there is room. Until then `loan` says [`Short`](LoanError::Short), and whoever waits for memory is woken by the last answer, or by
+/// the end of the last link that owes one.
 ///
 /// # Waiting with a thread
 ///
@@ -65,9 +75,15 @@ pub struct EndpointOptions {
 pub struct Endpoint {
     options: EndpointOptions,
     fan_out: FanOut,
+    /// In use, in the order in which they were made.
     segments: Vec<Arc<DataSegment>>,
+    next_segment: u64,
+    /// Not in use, and still mapped by subscribers.
+    retired: Vec<Retired>,
+    /// Of both.
     bytes: u64,
-    /// The largest slot in use, with its header.
+    /// The largest slot that there ever was, with its header. Were it the largest in use, to give one back could make the budget
+    /// smaller than what is in use.
     stride_max: u64,
     returns: Arc<Returns>,
     origin: Origin,
@@ -119,10 +135,9 @@ impl StdError for AttachError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LoanError {
-    /// There is no slot of that size, and the budget has no room for one: it is too small, or went into smaller slots. Waiting
-    /// does not help.
+    /// The whole budget has no room for a slot of that size. Waiting does not help.
     TooLarge,
-    /// All slots of that size are in use, and the budget has no room for more. Wait, then try again.
+    /// The budget has room for it, but is in use, or is being given back by links. Wait, then try again.
     Short,
     /// The endpoint belongs to the process from which this one was forked.
     Forked,
@@ -186,6 +201,8 @@ impl Endpoint {
             options,
             fan_out: FanOut::new(options.history as usize),
             segments: Vec::new(),
+            next_segment: 0,
+            retired: Vec::new(),
             bytes: 0,
             stride_max: 0,
             returns: Arc::new(Returns::new(origin)),
@@ -221,16 +238,88 @@ impl Endpoint {
         Ok(Attached { id, fd, geometry })
     }
 
-    /// All segments, in the order of their slots. New ones are added behind; a subscriber has to have a segment before it can
-    /// take what is in there, so announce new ones before publishing.
+    /// All segments in use, in the order of their numbers. New ones are added behind; a subscriber has to have a segment before
+    /// it can take what is in there, so announce new ones before publishing.
     pub fn segments(&self) -> &[Arc<DataSegment>] {
         &self.segments
     }
 
+    /// Which links have to be asked to let go of a segment, and of which: its first slot. Each is said once; ask after each
+    /// [`loan`](Self::loan), before new segments are announced.
+    ///
+    /// The subscriber calls [`SegmentsHandle::remove`](crate::SegmentsHandle::remove), and the answer belongs to
+    /// [`segment_removed`](Self::segment_removed).
+    pub fn take_retired(&mut self) -> Vec<(LinkId, u32)> {
+        let mut asked = Vec::new();
+        for retired in &mut self.retired {
+            let first_slot = retired.segment.geometry().first_slot;
+            for (link, was_asked) in &mut retired.waits_for {
+                if !std::mem::replace(was_asked, true) {
+                    asked.push((*link, first_slot));
+                }
+            }
+        }
+        asked
+    }
+
+    /// A link's subscriber has let go of the segment that begins with this slot. The last answer makes room, and wakes those who
+    /// wait for memory.
+    ///
+    /// False if the link gets what is queued and was not asked, or has answered before: its subscriber does not keep to the
+    /// protocol.
+    #[must_use = "false is a violation of the protocol"]
+    pub fn segment_removed(&mut self, link: LinkId, first_slot: u32) -> bool {
+        if !self.origin.is_here() {
+            return true;
+        }
+        let is_it = |retired: &&mut Retired| retired.segment.geometry().first_slot == first_slot;
+        let Some(retired) = self.retired.iter_mut().find(is_it) else {
+            return !self.fan_out.is_taker(link);
+        };
+        let before = retired.waits_for.len();
+        retired
+            .waits_for
+            .retain(|(id, was_asked)| !(*id == link && *was_asked));
+        let has_answered = retired.waits_for.len() < before;
+        self.let_go_and_tell();
+        has_answered || !self.fan_out.is_taker(link)
+    }
+
+    /// Lets go of retired segments of which nobody has to say more. True if there were any.
+    fn let_go(&mut self) -> bool {
+        let (fan_out, bytes) = (&mut self.fan_out, &mut self.bytes);
+        let before = self.retired.len();
+        self.retired.retain_mut(|retired| {
+            // Nothing is queued any more on a link that has ended, and what was queued there lies elsewhere.
+            retired.waits_for.retain(|(id, _)| fan_out.is_taker(*id));
+            let is_waited_for = !retired.waits_for.is_empty();
+            if !is_waited_for {
+                let geometry = retired.segment.geometry();
+                *bytes -= geometry.bytes() as u64;
+                fan_out.slots.forget(geometry.numbers());
+            }
+            is_waited_for
+        });
+        self.retired.len() < before
+    }
+
+    /// A link has answered, or may have ended: then those who wait look again.
+    fn let_go_and_tell(&mut self) {
+        if !self.retired.is_empty() && self.let_go() {
+            self.returns.tell();
+        }
+    }
+
     /// Lends a slot with room for `bytes`. May add a segment: see [`segments`](Self::segments).
     ///
-    /// When the budget is short, samples that wait in queues of links that may lose them are taken back first, then what is
-    /// kept for those who come late.
+    /// When there is no slot of the size, and the budget has no room for one, it tries in this order:
+    ///
+    /// 1. a free slot of up to four times the size;
+    /// 2. to retire segments of other sizes (see the type's documentation);
+    /// 3. a free slot of any larger size;
+    /// 4. to take back samples of that size or a larger one that wait in queues of links that may lose them;
+    /// 5. to forget what is kept for those who come late, unless memory comes by the second already;
+    /// 6. the fourth for samples of any size, if segments can be retired then.
     ///
     /// # Errors
     ///
@@ -248,37 +337,137 @@ impl Endpoint {
     }
 
     fn find_slot(&mut self, class: usize) -> Result<u32, LoanError> {
-        let slots = &mut self.fan_out.slots;
-        if let Some(slot) = slots.take(class) {
+        if let Some(slot) = self.fan_out.slots.take(class) {
             return Ok(slot);
         }
         self.fan_out.collect(Some(class));
         if let Some(slot) = self.fan_out.slots.take(class) {
             return Ok(slot);
         }
-        let grown = self.grow(class);
+        self.let_go();
+        let mut grown = self.grow(class);
+        // A larger one serves before anything is given back: that costs a message to each link and back.
+        let near = class..CLASSES.min(class + FOURFOLD + 1);
+        if let Some(slot) = self.fan_out.slots.take_from(near) {
+            return Ok(slot);
+        }
+        // If the host has no more memory, room in the budget does not help.
+        let can_grow = grown.is_ok();
+        let mut comes = can_grow && self.retire_for(class);
+        if comes {
+            // Perhaps nobody had to be asked.
+            grown = self.grow(class);
+        }
+        if let Some(slot) = self.fan_out.slots.take_from(class..CLASSES) {
+            return Ok(slot);
+        }
         let fan_out = &mut self.fan_out;
-        let take = |fan_out: &mut FanOut| {
-            let slots = &mut fan_out.slots;
-            slots.take(class).or_else(|| slots.take_larger(class))
-        };
-        if let Some(slot) = take(fan_out) {
-            return Ok(slot);
-        }
-        let idle = |fan_out: &FanOut| fan_out.slots.has_free_from(class);
         fan_out.revoke_lossy(class, |slots| slots.has_free_from(class));
-        while !idle(fan_out) && fan_out.forget_oldest() {
-            // What was kept may be leased, too.
-            fan_out.collect(Some(class));
-        }
-        if let Some(slot) = take(fan_out) {
+        if let Some(slot) = fan_out.slots.take_from(class..CLASSES) {
             return Ok(slot);
+        }
+        while !comes && self.fan_out.forget_oldest() {
+            // What was kept may be leased, too.
+            self.fan_out.collect(Some(class));
+            if let Some(slot) = self.fan_out.slots.take_from(class..CLASSES) {
+                return Ok(slot);
+            }
+            comes = can_grow && self.retire_for(class);
+        }
+        comes = comes || can_grow && self.retire_lossy_for(class);
+        if comes {
+            grown = self.grow(class);
+            if let Some(slot) = self.fan_out.slots.take(class) {
+                return Ok(slot);
+            }
         }
         match grown {
             Err(e) => Err(LoanError::Segment(e)),
-            Ok(()) if self.fan_out.slots.has_any_from(class) => Err(LoanError::Short),
+            Ok(()) if self.one_bytes(class) <= self.budget(class) => Err(LoanError::Short),
+            // One that was added when more was set aside.
+            Ok(()) if self.segments.iter().any(|s| holds(s, class)) => Err(LoanError::Short),
             Ok(()) => Err(LoanError::TooLarge),
         }
+    }
+
+    /// How many bytes there may be while a slot of this class is one of them.
+    fn budget(&self, class: usize) -> u64 {
+        let stride = stride(class_bytes(class)) as u64;
+        let aside = self.fan_out.lossy_leases() * self.stride_max.max(stride);
+        self.options.bytes_max.saturating_add(aside)
+    }
+
+    /// The bytes of a segment with one slot of this class.
+    fn one_bytes(&self, class: usize) -> u64 {
+        geometry(0..1, class_bytes(class)).bytes() as u64
+    }
+
+    /// How many bytes are missing for a segment of this class, when all that is retired has been given back; 0 if it is only
+    /// numbers for its slots. `None` if nothing is missing.
+    fn missing(&self, class: usize) -> Option<u64> {
+        let bytes = |retired: &Retired| retired.segment.geometry().bytes() as u64;
+        let comes: u64 = self.retired.iter().map(bytes).sum();
+        let needed = self.bytes - comes + self.one_bytes(class);
+        let missing = needed.saturating_sub(self.budget(class));
+        let has_numbers = comes > 0 || !self.unused(1).is_empty();
+        (missing > 0 || !has_numbers).then_some(missing)
+    }
+
+    fn unused(&self, wanted: u32) -> Range<u32> {
+        self.fan_out.slots.unused(wanted, self.options.slots_max)
+    }
+
+    fn candidates(&self, is_one: impl Fn(Range<u32>) -> bool) -> Vec<Candidate> {
+        let all = self.segments.iter().enumerate();
+        let ones = all.filter(|(_, segment)| is_one(segment.geometry().numbers()));
+        ones.map(|(index, segment)| {
+            let geometry = segment.geometry();
+            let class = class_for(geometry.payload_bytes as usize);
+            Candidate {
+                index,
+                bytes: geometry.bytes() as u64,
+                last_used: class.map_or(0, |class| self.fan_out.slots.last_used(class)),
+            }
+        })
+        .collect()
+    }
+
+    /// Retires segments of which nothing is out, if that makes room for a slot of this class. True if there is room, or it
+    /// comes with the answers.
+    fn retire_for(&mut self, class: usize) -> bool {
+        let Some(bytes) = self.missing(class) else {
+            return true;
+        };
+        let idle = self.candidates(|numbers| self.fan_out.slots.all_free(numbers));
+        let Some(chosen) = choose(idle, bytes) else {
+            return false;
+        };
+        for index in chosen.into_iter().rev() {
+            let segment = self.segments.remove(index);
+            self.fan_out.slots.retire(segment.geometry().numbers());
+            let waits_for = self.fan_out.takers().map(|id| (id, false)).collect();
+            self.retired.push(Retired { segment, waits_for });
+        }
+        self.let_go();
+        true
+    }
+
+    /// The same, and takes back what waits in queues of links that may lose samples: only if that suffices.
+    fn retire_lossy_for(&mut self, class: usize) -> bool {
+        let Some(bytes) = self.missing(class) else {
+            return true;
+        };
+        let idle = self.candidates(|numbers| self.fan_out.can_be_free(numbers));
+        let Some(chosen) = choose(idle, bytes) else {
+            return false;
+        };
+        for index in chosen {
+            for slot in self.segments[index].geometry().numbers() {
+                self.fan_out.revoke_everywhere(slot);
+            }
+        }
+        // Some of it may have been taken just now.
+        self.retire_for(class)
     }
 
     /// Adds a segment of this class, if the budget has room: as many slots as there are already, at least 64 KiB of them.
@@ -286,41 +475,39 @@ impl Endpoint {
         const SEGMENT_BYTES_MIN: usize = 64 * 1024;
         let payload_bytes = class_bytes(class);
         let stride = stride(payload_bytes);
-        let aside = self.fan_out.lossy_leases() * self.stride_max.max(stride as u64);
-        let budget = self.options.bytes_max.saturating_add(aside);
-        let fixed = self.geometry(0, payload_bytes).bytes() as u64;
-        let left = budget.saturating_sub(self.bytes + fixed) / stride as u64;
+        let fixed = self.one_bytes(class) - stride as u64;
+        let left = self.budget(class).saturating_sub(self.bytes + fixed) / stride as u64;
         let wanted = self.fan_out.slots.of_class(class);
         let slots = wanted
             .max(SEGMENT_BYTES_MIN / stride)
             .max(1)
             .min(usize::try_from(left).unwrap_or(usize::MAX))
-            .min((self.options.slots_max - self.fan_out.slots.len()) as usize);
+            .min(self.options.slots_max as usize);
         if slots == 0 {
             return Ok(());
         }
-        let geometry = self.geometry(slots as u32, payload_bytes);
-        let segment = match DataSegment::create(geometry, self.options.node) {
-            Err(e) if slots > 1 && matches!(e.kind(), SegmentErrorKind::OutOfSharedMemory) => {
+        let numbers = self.unused(slots as u32);
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let (serial, node) = (self.next_segment, self.options.node);
+        let create = |numbers| DataSegment::create(geometry(numbers, payload_bytes), serial, node);
+        let first = numbers.start;
+        let segment = match create(numbers.clone()) {
+            Err(e)
+                if numbers.len() > 1 && matches!(e.kind(), SegmentErrorKind::OutOfSharedMemory) =>
+            {
                 // Perhaps there is room for one.
-                DataSegment::create(self.geometry(1, payload_bytes), self.options.node)?
+                create(first..first + 1)?
             }
             made => made?,
         };
-        let geometry = segment.geometry();
-        self.bytes += geometry.bytes() as u64;
+        self.next_segment += 1;
+        self.bytes += segment.geometry().bytes() as u64;
         self.stride_max = self.stride_max.max(stride as u64);
+        self.fan_out.slots.add(class, segment.geometry().numbers());
         self.segments.push(Arc::new(segment));
-        self.fan_out.slots.add(class, geometry.slots);
         Ok(())
-    }
-
-    fn geometry(&self, slots: u32, payload_bytes: usize) -> DataGeometry {
-        DataGeometry {
-            first_slot: self.fan_out.slots.len(),
-            slots,
-            payload_bytes: payload_bytes as u32,
-        }
     }
 
     /// Slots that came back inside this process.
@@ -384,6 +571,9 @@ impl Endpoint {
         if count > 0 || !refused.is_empty() {
             self.ring();
         }
+        if !refused.is_empty() {
+            self.let_go_and_tell();
+        }
         Ok(Published {
             count,
             refused,
@@ -428,7 +618,7 @@ impl Endpoint {
             return Queued::Gone { violation: None };
         }
         let slot = filled.slot();
-        self.fan_out.queue(link, slot, guard, |slots| {
+        let queued = self.fan_out.queue(link, slot, guard, |slots| {
             if filled.becomes_local() {
                 let generation = slots.send(slot);
                 slots.hold(slot, LOCAL);
@@ -437,7 +627,11 @@ impl Endpoint {
                 header.store(words, generation, filled.len() as u32);
                 crate::points::reach("publisher: filled");
             }
-        })
+        });
+        if matches!(queued, Queued::Overflowed | Queued::Gone { .. }) {
+            self.let_go_and_tell();
+        }
+        queued
     }
 
     /// What wakes the driver that takes from a link: to be rung after something was queued there, without any lock. `None` if
@@ -530,6 +724,7 @@ impl Endpoint {
         if self.origin.is_here() {
             self.fan_out.detach(id);
             self.ring_last(id);
+            self.let_go_and_tell();
         }
     }
 
@@ -542,7 +737,9 @@ impl Endpoint {
             return None;
         }
         self.ring_last(id);
-        self.fan_out.reap(id)
+        let reaped = self.fan_out.reap(id);
+        self.let_go_and_tell();
+        reaped
     }
 
     fn ring_last(&mut self, id: LinkId) {
@@ -580,10 +777,23 @@ impl Endpoint {
         self.fan_out.counts()
     }
 
-    /// How many bytes of shared memory its segments have.
+    /// How many bytes of shared memory its segments have, those with them that are being given back.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+}
+
+fn geometry(numbers: Range<u32>, payload_bytes: usize) -> DataGeometry {
+    DataGeometry {
+        first_slot: numbers.start,
+        slots: numbers.end - numbers.start,
+        payload_bytes: payload_bytes as u32,
+    }
+}
+
+/// True if the segment's slots are of this class or a larger one.
+fn holds(segment: &DataSegment, class: usize) -> bool {
+    segment.geometry().payload_bytes as usize >= class_bytes(class)
 }
 
 /// The subscribers see the end after what is queued.

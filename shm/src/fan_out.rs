@@ -9,6 +9,7 @@ use crate::sync::{SeqCst, fence};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A link of one publisher. Never used again for another.
@@ -157,6 +158,8 @@ pub struct SlotCounts {
     pub kept: usize,
     /// Held by a link that is not believed any more, and by nobody else.
     pub quarantined: usize,
+    /// In segments that are being given back: not lent any more, and some link has not answered yet.
+    pub retired: usize,
 }
 
 /// What a dead subscriber had.
@@ -279,6 +282,21 @@ impl FanOut {
         let links = self.links.iter().flatten();
         let live = links.filter(|link| link.phase == Phase::Live);
         live.map(|link| (link.id, &link.half))
+    }
+
+    /// The links on which something may still be queued, and whose subscribers have not left: they may take what is queued next,
+    /// wherever it lies.
+    pub(crate) fn takers(&self) -> impl Iterator<Item = LinkId> {
+        let stays = |half: &PublisherHalf| half.subscriber_has_left() == Ok(false);
+        self.live()
+            .filter(move |(_, half)| stays(half))
+            .map(|(id, _)| id)
+    }
+
+    /// True if the link is one of the [`takers`](Self::takers).
+    pub(crate) fn is_taker(&self, id: LinkId) -> bool {
+        let link = self.find(id).filter(|link| link.phase == Phase::Live);
+        link.is_some_and(|link| link.half.subscriber_has_left() == Ok(false))
     }
 
     /// The words of every link that holds something or gets something.
@@ -594,21 +612,33 @@ impl FanOut {
             if enough(&self.slots) {
                 return;
             }
-            if !self.all_lossy_and_queued(slot) {
-                continue;
+            if self.all_lossy_and_queued(slot) {
+                self.revoke_everywhere(slot);
             }
-            let mut from = 0;
-            while let Some(bit) = self.slots.holder_from(slot, from) {
-                from = bit + 1;
-                let Some(link) = &mut self.links[bit as usize] else {
-                    continue;
-                };
-                match link.half.revoke_slot(slot) {
-                    Ok(true) => self.back(bit, slot),
-                    // It was taken just now.
-                    Ok(false) => {}
-                    Err(_) => self.fault(bit),
-                }
+        }
+    }
+
+    /// True if each of these slots is free, or waits in queues of links that may lose samples, and nowhere else.
+    pub(crate) fn can_be_free(&self, mut numbers: Range<u32>) -> bool {
+        numbers.all(|slot| {
+            let is_held = self.slots.holder_from(slot, 0).is_some();
+            self.slots.all_free(slot..slot + 1) || is_held && self.all_lossy_and_queued(slot)
+        })
+    }
+
+    /// Takes `slot` back from every link that has it queued.
+    pub(crate) fn revoke_everywhere(&mut self, slot: u32) {
+        let mut from = 0;
+        while let Some(bit) = self.slots.holder_from(slot, from) {
+            from = bit + 1;
+            let Some(link) = &mut self.links[bit as usize] else {
+                continue;
+            };
+            match link.half.revoke_slot(slot) {
+                Ok(true) => self.back(bit, slot),
+                // It was taken just now.
+                Ok(false) => {}
+                Err(_) => self.fault(bit),
             }
         }
     }
@@ -727,10 +757,12 @@ impl FanOut {
     pub(crate) fn counts(&mut self) -> SlotCounts {
         self.collect(None);
         let (free, loaned) = self.slots.idle();
+        let (slots, retired) = self.slots.counts();
         let mut counts = SlotCounts {
-            slots: self.slots.len() as usize,
+            slots,
             free,
             loaned,
+            retired,
             ..SlotCounts::default()
         };
         for slot in self.slots.outstanding_from(0) {
@@ -768,10 +800,7 @@ impl fmt::Debug for FanOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let links = self.links.iter().flatten().count();
         let (free, _) = self.slots.idle();
-        write!(
-            f,
-            "FanOut({links} links, {free} of {} slots free)",
-            self.slots.len()
-        )
+        let (slots, _) = self.slots.counts();
+        write!(f, "FanOut({links} links, {free} of {slots} slots free)")
     }
 }

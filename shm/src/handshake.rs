@@ -68,7 +68,7 @@
 //!
 //! Segment (7)                        descriptor: the segment. Before the first message that lies in it
 //!   0  4   link
-//!   4  4   segment, never used twice
+//!   4  4   segment: how many the publisher made before, the low 32 bits
 //!   8  4   first slot, in the link's count
 //!  12  4   slots
 //!  16  4   largest payload, in bytes
@@ -77,6 +77,14 @@
 //!   0  4   link, or ff ff ff ff for all
 //!   4  2   reason
 //!   6      for people (text, 1100)
+//!
+//! Retire (9)                         publisher to subscriber: nothing lies in this segment, and nothing will
+//!   0  4   link
+//!   4  4   first slot, in the link's count
+//!
+//! Retired (10)                       subscriber to publisher: it is not mapped any more. Other memory may have these slots now
+//!   0  4   link
+//!   4  4   first slot
 //! ```
 //!
 //! # Agreement
@@ -96,7 +104,7 @@ use std::fmt;
 pub const MAGIC: [u8; 8] = *b"\x89mproc\r\n";
 
 /// How many kinds of frame are known here: 1 to this number.
-pub const FRAMES_KNOWN: u16 = 8;
+pub const FRAMES_KNOWN: u16 = 10;
 
 const HEADER_BYTES: usize = 8;
 const TOPIC_NAME_BYTES_MAX: usize = 255;
@@ -418,7 +426,7 @@ impl fmt::Display for Refuse<'_> {
 pub struct Segment {
     /// The link it is for.
     pub link: u32,
-    /// Its number, never used twice.
+    /// How many the publisher made before, the low 32 bits.
     pub segment: u32,
     /// The number of its first slot in the link's count.
     pub first_slot: u32,
@@ -444,6 +452,15 @@ impl Detach<'_> {
     pub const ALL: u32 = u32::MAX;
 }
 
+/// Which segment a link is to let go of, or has let go of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retire {
+    /// The link.
+    pub link: u32,
+    /// The number of the segment's first slot in the link's count.
+    pub first_slot: u32,
+}
+
 /// One frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -464,6 +481,10 @@ pub enum Frame<'a> {
     Segment(Segment),
     /// See [`Detach`].
     Detach(Detach<'a>),
+    /// The subscriber is asked to let go of a segment of which it has nothing.
+    Retire(Retire),
+    /// It has let go of it.
+    Retired(Retire),
     /// A kind that this file does not know: one of a layer above, or of a later version.
     Other {
         /// Its number.
@@ -644,6 +665,13 @@ impl<'a> Bytes<'a> {
         })
     }
 
+    fn retire(&mut self) -> Result<Retire, Wrong> {
+        Ok(Retire {
+            link: self.u32()?,
+            first_slot: self.u32()?,
+        })
+    }
+
     fn frame(&mut self, kind: u16) -> Result<Frame<'a>, Wrong> {
         let frame = match kind {
             1 => Frame::Hello(self.hello()?),
@@ -692,6 +720,8 @@ impl<'a> Bytes<'a> {
                 reason: DetachReason(self.u16()?),
                 text: self.text(VALUE_BYTES_MAX)?,
             }),
+            9 => Frame::Retire(self.retire()?),
+            10 => Frame::Retired(self.retire()?),
             kind => Frame::Other {
                 kind,
                 body: self.take(self.rest.len())?,
@@ -836,6 +866,8 @@ impl Frame<'_> {
             Self::Refuse(_) => 6,
             Self::Segment(_) => 7,
             Self::Detach(_) => 8,
+            Self::Retire(_) => 9,
+            Self::Retired(_) => 10,
             Self::Other { kind, .. } => *kind,
         }
     }
@@ -916,6 +948,7 @@ impl Frame<'_> {
                 out.extend(detach.reason.0.to_le_bytes());
                 put_value(out, detach.text)?;
             }
+            Self::Retire(r) | Self::Retired(r) => put_u32s(out, &[r.link, r.first_slot]),
             Self::Other { kind, body } => {
                 if (1..=FRAMES_KNOWN).contains(kind) {
                     return Err(EncodeError::KnownKind(*kind));
@@ -962,7 +995,7 @@ mod tests {
     fn parts() -> impl Strategy<Value = Parts> {
         let numbers = (any::<[u8; 32]>(), any::<[u32; 7]>(), any::<[u64; 3]>());
         let texts = (".{0,60}", ".{0,200}", ".{0,200}");
-        let other = (proptest::collection::vec(any::<u8>(), 0..300), 9_u16..);
+        let other = (proptest::collection::vec(any::<u8>(), 0..300), 11_u16..);
         (numbers, texts, other).prop_map(
             |((bytes, n, w), (name, type_name, text), (body, other))| Parts {
                 bytes,
@@ -1049,6 +1082,14 @@ mod tests {
                 reason: DetachReason(reason),
                 text: &p.text,
             }),
+            9 => Frame::Retire(Retire {
+                link: a,
+                first_slot: b,
+            }),
+            10 => Frame::Retired(Retire {
+                link: a,
+                first_slot: b,
+            }),
             _ => Frame::Other {
                 kind: p.other,
                 body: &p.body,
@@ -1059,7 +1100,7 @@ mod tests {
     proptest! {
         #[test]
         fn frames_come_back_as_they_were(
-            parts in proptest::collection::vec((parts(), 1_u16..=9, 0_u8..3), 0..6)
+            parts in proptest::collection::vec((parts(), 1_u16..=11, 0_u8..3), 0..6)
         ) {
             let sent: Vec<_> = parts.iter().map(|(p, kind, n)| (frame(p, *kind), usize::from(*n))).collect();
             let mut packet = Vec::new();
@@ -1084,7 +1125,7 @@ mod tests {
 
         #[test]
         fn frames_with_any_byte_changed_are_frames_or_an_error(
-            p in parts(), kind in 1_u16..=9, at in any::<prop::sample::Index>(), value in any::<u8>()
+            p in parts(), kind in 1_u16..=11, at in any::<prop::sample::Index>(), value in any::<u8>()
         ) {
             let mut packet = Vec::new();
             frame(&p, kind).encode(0, &mut packet).unwrap();
@@ -1191,6 +1232,23 @@ mod tests {
         drawn.extend([20, 0, 0, 0, 7, 0, 1, 0]);
         drawn.extend((1..=5_u32).flat_map(u32::to_le_bytes));
         assert_eq!(packet, drawn);
+    }
+
+    #[test]
+    fn retire_and_its_answer_have_the_bytes_of_their_drawings() {
+        let retire = Retire {
+            link: 1,
+            first_slot: 2,
+        };
+        let mut packet = Vec::new();
+        Frame::Retire(retire).encode(0, &mut packet).unwrap();
+        Frame::Retired(retire).encode(0, &mut packet).unwrap();
+        let body = [1, 0, 0, 0, 2, 0, 0, 0];
+        let drawn = [
+            [[8, 0, 0, 0, 9, 0, 0, 0], body],
+            [[8, 0, 0, 0, 10, 0, 0, 0], body],
+        ];
+        assert_eq!(packet, drawn.as_flattened().as_flattened());
     }
 
     #[test]

@@ -4,7 +4,8 @@ use crate::bell::Ringer;
 use crate::error::{SegmentError, Violation};
 use crate::header::SlotHeader;
 use crate::link::{Held, LinkEnd, LinkGeometry, LinkWords, SubscriberHalf, Took};
-use crate::segment::{DataGeometry, DataMap, open_data};
+use crate::mapped::{Known, SegmentsHandle};
+use crate::segment::{DataGeometry, DataMap};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct SubscriberLink {
     half: SubscriberHalf,
-    segments: Vec<Arc<DataMap>>,
+    segments: SegmentsHandle,
+    known: Known,
     violation: Option<Violation>,
 }
 
@@ -48,34 +50,34 @@ impl SubscriberLink {
         let words = LinkWords::open(fd, geometry)?;
         Ok(Self {
             half: SubscriberHalf::new(Arc::new(words)),
-            segments: Vec::new(),
+            segments: SegmentsHandle::default(),
+            known: Known::default(),
             violation: None,
         })
     }
 
-    /// Maps a data segment that the publisher announced. The descriptor is not needed afterwards.
+    /// Its memory, for whoever hears what the publisher announces.
+    pub fn segments(&self) -> SegmentsHandle {
+        self.segments.clone()
+    }
+
+    /// See [`SegmentsHandle::add`].
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open); and if it overlaps with a segment that is there already.
+    /// The same.
     pub fn add_segment(
         &mut self,
         fd: BorrowedFd<'_>,
         geometry: DataGeometry,
     ) -> Result<(), SegmentError> {
-        let map = open_data(fd, geometry)?;
-        let last = geometry.first_slot + geometry.slots - 1;
-        let overlap = self.segments.iter().any(|other| {
-            let other = other.geometry();
-            other.contains(geometry.first_slot)
-                || other.contains(last)
-                || geometry.contains(other.first_slot)
-        });
-        if overlap {
-            return Err(SegmentError::overlap());
-        }
-        self.segments.push(Arc::new(map));
-        Ok(())
+        self.segments.add(fd, geometry)
+    }
+
+    /// See [`SegmentsHandle::remove`].
+    #[must_use = "false is a violation of the protocol"]
+    pub fn remove_segment(&mut self, first_slot: u32) -> bool {
+        self.segments.remove(first_slot)
     }
 
     /// True if [`take`](Self::take) may have something to say that it did not say before. It is what a driver asks between
@@ -84,7 +86,7 @@ impl SubscriberLink {
     /// False after [`Taken::LeaseLimit`] until a lease is dropped, and after [`Taken::Unannounced`] until a segment is added or
     /// the publisher has taken that sample back.
     pub fn has_news(&self) -> bool {
-        let known = |slot| self.segments.iter().any(|s| s.geometry().contains(slot));
+        let known = |slot| self.known.has(&self.segments, slot);
         self.violation.is_none()
             && self.half.is_here()
             && self.half.has_news()
@@ -172,9 +174,13 @@ impl SubscriberLink {
     }
 
     fn take_unless_broken(&mut self) -> Result<Taken, Violation> {
-        let segments = &self.segments;
-        let segment_of = |slot: u32| segments.iter().find(|s| s.geometry().contains(slot));
-        let took = self.half.take(|slot| segment_of(slot).is_some())?;
+        let mut found = None;
+        // Found before the sample is taken, and after its entry was read: in between its slot is not free, so its segment is not
+        // retired, and this is the memory in which it was queued (`retiring.rs`).
+        let took = self.half.take(|slot| {
+            found = self.known.find(&self.segments, slot);
+            found.is_some()
+        })?;
         let (held, gap) = match took {
             Took::Held(held, gap) => (held, gap),
             Took::Empty => return Ok(Taken::Empty),
@@ -182,13 +188,13 @@ impl SubscriberLink {
             Took::Unannounced(slot) => return Ok(Taken::Unannounced { slot }),
             Took::End(end) => return Ok(Taken::End(end)),
         };
-        let data = segment_of(held.slot()).expect("only known slots are taken");
+        let data = found.expect("only known slots are taken");
         let (header, bytes) = SlotHeader::load(data.header(held.slot()));
         if bytes > data.geometry().payload_bytes {
             return Err(Violation::Length);
         }
         Ok(Taken::Sample(Lease {
-            data: data.clone(),
+            data,
             held,
             bytes: bytes as usize,
             header,
@@ -201,8 +207,10 @@ impl SubscriberLink {
 ///
 /// It stays valid when its link, its subscription or its publisher are gone.
 pub struct Lease {
-    held: Held,
+    /// Dropped before `held`: when the publisher sees that the lease has ended, and perhaps retires the segment, this share of
+    /// it is gone.
     data: Arc<DataMap>,
+    held: Held,
     bytes: usize,
     header: SlotHeader,
     gap: u64,
@@ -238,9 +246,10 @@ impl Lease {
         let start = self.data.payload(self.held.slot());
         // SAFETY: `start` has `payload_bytes` bytes of mapped, sealed memory, `bytes` is not more (checked when it was
         // taken), and `data` keeps the mapping. The bytes were written before the Release of `tail`, which `take` acquired.
-        // `held` has set the cell to LEASED under this very sequence: by the protocol the publisher does not write to the
-        // slot until it is dropped, and no other process can write to it at all. That the publisher keeps to the protocol is
-        // the crate's first premise.
+        // `held` has set the cell to LEASED under this very sequence: by the protocol the publisher does not write to the slot
+        // until it is dropped, and no other process can write to it at all. `data` is the segment in which it was queued, not
+        // one that had the same numbers before (`retiring.rs`). That the publisher keeps to the protocol is the crate's first
+        // premise.
         unsafe { std::slice::from_raw_parts(start, self.bytes) }
     }
 

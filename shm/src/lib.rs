@@ -19,6 +19,7 @@
 //! | how a driver sleeps and is woken | `bell.rs` |
 //! | how a publisher waits | `waiter.rs`, [`Endpoint`] |
 //! | what is mapped, and by whom | `segment.rs`, `sys/` |
+//! | how memory is given back | `retiring.rs`, `mapped.rs`, [`Endpoint`] |
 //! | how processes meet | `rendezvous.rs`, `directory.rs`, `greeting.rs` |
 //! | what they tell each other | `handshake.rs`, `socket.rs` |
 //! | who is alive | `process.rs`, `watch.rs`, `fork.rs` |
@@ -84,10 +85,12 @@
 //!
 //! # Limits
 //!
-//! 1024 links to an [`Endpoint`]; 15 bells to a page; 2^24 slots. Segments are added while running, up to the budget, and are not given
-//! back before the endpoint is dropped. A payload is at most 1.75 GiB. A publisher whose thread waits for several links at
-//! once needs Linux 5.16, and is woken by 127 of them at most; otherwise by the first of them, or by its limit. A driver that
-//! [watches](Endpoint::watch) has no such limit. Sealing needs Linux 5.1.
+//! 1024 links to an [`Endpoint`]; 15 bells to a page; 2^24 slots. Segments are added while running, up to the budget. Those
+//! of which nothing is out are given back when the budget is needed for another size, and not before. That takes an answer of
+//! each subscriber: one that is stopped, and has not left, keeps the budget short until it goes on or its process ends. A
+//! payload is at most 1.75 GiB. A publisher whose thread waits for several links at once needs Linux 5.16, and is woken by
+//! 127 of them at most; otherwise by the first of them, or by its limit. A driver that [watches](Endpoint::watch) has no such
+//! limit. Sealing needs Linux 5.1.
 //!
 //! # Where it was run
 //!
@@ -116,7 +119,13 @@ mod lease;
 mod link;
 #[cfg(not(loom))]
 mod loan;
+#[cfg(not(loom))]
+mod mapped;
 mod points;
+#[cfg(not(loom))]
+mod retiring;
+#[cfg(all(test, not(loom)))]
+mod retiring_tests;
 #[cfg(not(loom))]
 mod segment;
 mod slots;
@@ -161,6 +170,8 @@ pub use link::{DEPTH_MAX, LinkEnd, LinkGeometry, WhenFull};
 #[cfg(not(loom))]
 pub use loan::{Filled, Loan};
 #[cfg(not(loom))]
+pub use mapped::SegmentsHandle;
+#[cfg(not(loom))]
 pub use segment::{DataGeometry, DataSegment};
 #[cfg(not(loom))]
 pub use sys::monotonic_ns;
@@ -181,8 +192,8 @@ pub use greeting::{
 #[cfg(not(loom))]
 pub use handshake::{
     Accept, Agreed, Announce, Attach, DecodeError, Detach, DetachReason, EncodeError, FRAMES_KNOWN,
-    Frame, Frames, Hello, MAGIC, Mismatch, Protocols, Refuse, RefuseReason, Segment, TopicType,
-    Withdraw,
+    Frame, Frames, Hello, MAGIC, Mismatch, Protocols, Refuse, RefuseReason, Retire, Segment,
+    TopicType, Withdraw,
 };
 #[cfg(not(loom))]
 pub use process::{BootId, Credentials, Identity, NodeId, NodeIdError, Process, ProcessError};

@@ -54,6 +54,11 @@ impl Returns {
             return;
         }
         self.list.lock().push((slot, was));
+        self.tell();
+    }
+
+    /// After something came back: wakes those who wait for memory.
+    pub(crate) fn tell(&self) {
         // Partners: `Waiter::announced` and `watch`.
         fence(SeqCst);
         if self.waiting.load(Relaxed) != 0 {

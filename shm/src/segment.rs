@@ -18,6 +18,7 @@ use crate::layout::{
 use crate::link::LinkGeometry;
 use crate::sync::{AtomicU64, Relaxed};
 use crate::sys::{self, Map};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 const DATA: &str = "data segment";
@@ -82,6 +83,11 @@ impl DataGeometry {
         PAGE + self.slots as usize * self.stride()
     }
 
+    /// The numbers of its slots.
+    pub(crate) fn numbers(self) -> Range<u32> {
+        self.first_slot..self.first_slot + self.slots
+    }
+
     /// True if the slot is in this segment.
     pub fn contains(self, slot: u32) -> bool {
         slot.checked_sub(self.first_slot)
@@ -134,10 +140,15 @@ impl DataMap {
 pub struct DataSegment {
     data: DataMap,
     fd: OwnedFd,
+    number: u64,
 }
 
 impl DataSegment {
-    pub(crate) fn create(geometry: DataGeometry, node: [u8; 16]) -> Result<Self, SegmentError> {
+    pub(crate) fn create(
+        geometry: DataGeometry,
+        number: u64,
+        node: [u8; 16],
+    ) -> Result<Self, SegmentError> {
         let geometry = geometry
             .check()
             .map_err(|kind| SegmentError::new("create", DATA, kind))?;
@@ -146,11 +157,16 @@ impl DataSegment {
         let payload = u64::from(geometry.payload_bytes);
         write_header(&map, MAGIC_DATA, node, &[payload, slots]);
         let data = DataMap { map, geometry };
-        Ok(Self { data, fd })
+        Ok(Self { data, fd, number })
     }
 
     pub(crate) fn data(&self) -> &DataMap {
         &self.data
+    }
+
+    /// Its number among all that its endpoint ever had, from 0 on.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Where its slots stand, to be sent with the descriptor.

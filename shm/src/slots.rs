@@ -2,15 +2,18 @@
 //!
 //! | a slot is   | held by                                                         | leaves by                          |
 //! |-------------|-----------------------------------------------------------------|------------------------------------|
-//! | free        | nobody; it stands in its class's list                           | [`Slots::take`]                    |
+//! | unused      | nobody: its number has no memory                                | [`Slots::add`]                     |
+//! | free        | nobody; it stands in its class's list                           | [`Slots::take`], [`Slots::retire`] |
 //! | loaned      | whoever fills it                                                | [`Slots::put_back`], [`Slots::send`] |
 //! | outstanding | the bits of `holders`: links, this process, the history         | the last [`Slots::let_go`]         |
+//! | retired     | nobody, but subscribers may still map its memory                | [`Slots::forget`]                  |
 //!
 //! Links give slots back by a word in shared memory, and nobody tells us. So outstanding slots are looked through when a
 //! list is empty, oldest first, and then many are taken back at once.
 
 use crate::class::CLASSES;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// This process: it reads the slot, or may still queue it.
 pub(crate) const LOCAL: u32 = 0;
@@ -26,9 +29,11 @@ const TAKE_BACK: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    Unused,
     Free,
     Loaned,
     Outstanding,
+    Retired,
 }
 
 #[derive(Debug)]
@@ -37,7 +42,7 @@ struct Slot {
     state: State,
     /// How many there are; `Slots::holders` says which.
     count: u32,
-    /// How often it was sent: tells apart the places that it had in `outstanding`.
+    /// How often it was sent: tells apart the places that it had in `outstanding`. It goes on when the number gets other memory.
     generation: u64,
 }
 
@@ -50,6 +55,9 @@ pub(crate) struct Slots {
     words: usize,
     /// By class. The slot that was given back last is used first: its memory is warm.
     free: Vec<Vec<u32>>,
+    /// By class: when a slot of it was taken last, counted in such takes.
+    used: Vec<u64>,
+    takes: u64,
     /// Slots in the order in which they were sent, with the generation they had. Some are back already: those have another
     /// state or generation now.
     outstanding: VecDeque<(u32, u64)>,
@@ -62,33 +70,93 @@ impl Slots {
             holders: Vec::new(),
             words: 1,
             free: vec![Vec::new(); CLASSES],
+            used: vec![0; CLASSES],
+            takes: 0,
             outstanding: VecDeque::new(),
         }
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> u32 {
-        self.slots.len() as u32
+    /// How many have memory, and how many of these are retired.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let count = |state| self.slots.iter().filter(|s| s.state == state).count();
+        let unused = count(State::Unused);
+        (self.slots.len() - unused, count(State::Retired))
     }
 
-    /// How many of a class there are.
+    /// How many of a class there are, without those that are retired.
     pub(crate) fn of_class(&self, class: usize) -> usize {
-        self.slots.iter().filter(|slot| slot.class == class).count()
+        let of_class = |slot: &&Slot| slot.class == class && slot.has_memory();
+        self.slots.iter().filter(of_class).count()
     }
 
-    /// Adds `count` free slots behind all others. The first of them is used first.
-    pub(crate) fn add(&mut self, class: usize, count: u32) {
-        let first = self.len();
-        for _ in 0..count {
+    /// Numbers without memory, one after another: the first `wanted` of them, or else as many as there are in one place. None
+    /// is `slots_max` or larger.
+    pub(crate) fn unused(&self, wanted: u32, slots_max: u32) -> Range<u32> {
+        let mut longest = 0..0;
+        let mut first = 0;
+        for number in 0..=slots_max {
+            let slot = self.slots.get(number as usize);
+            let is_unused = slot.is_none_or(|slot| slot.state == State::Unused);
+            if is_unused && number < slots_max && number - first < wanted {
+                continue;
+            }
+            if number - first > longest.end - longest.start {
+                longest = first..number;
+            }
+            if number - first == wanted {
+                return longest;
+            }
+            first = number + 1;
+        }
+        longest
+    }
+
+    /// Numbers that are unused become free slots. The first of them is used first.
+    pub(crate) fn add(&mut self, class: usize, numbers: Range<u32>) {
+        while self.slots.len() < numbers.end as usize {
             self.slots.push(Slot {
                 class,
-                state: State::Free,
+                state: State::Unused,
                 count: 0,
                 generation: 0,
             });
         }
         self.holders.resize(self.slots.len() * self.words, 0);
-        self.free[class].extend((first..first + count).rev());
+        for number in numbers.clone() {
+            let slot = &mut self.slots[number as usize];
+            assert_eq!(slot.state, State::Unused, "a number names one slot");
+            (slot.state, slot.class) = (State::Free, class);
+        }
+        self.free[class].extend(numbers.rev());
+    }
+
+    /// True if all of these are free.
+    pub(crate) fn all_free(&self, numbers: Range<u32>) -> bool {
+        let slots = &self.slots[numbers.start as usize..numbers.end as usize];
+        slots.iter().all(|slot| slot.state == State::Free)
+    }
+
+    /// When a slot of the class was taken last, counted in such takes.
+    pub(crate) fn last_used(&self, class: usize) -> u64 {
+        self.used[class]
+    }
+
+    /// Free slots of one class, all of one segment, are not lent any more.
+    pub(crate) fn retire(&mut self, numbers: Range<u32>) {
+        for slot in &mut self.slots[numbers.start as usize..numbers.end as usize] {
+            assert_eq!(slot.state, State::Free, "what is out is not retired");
+            slot.state = State::Retired;
+        }
+        let class = self.slots[numbers.start as usize].class;
+        self.free[class].retain(|slot| !numbers.contains(slot));
+    }
+
+    /// Nobody maps the memory of retired slots any more: their numbers may get other memory.
+    pub(crate) fn forget(&mut self, numbers: Range<u32>) {
+        for slot in &mut self.slots[numbers.start as usize..numbers.end as usize] {
+            assert_eq!(slot.state, State::Retired, "its links were told");
+            slot.state = State::Unused;
+        }
     }
 
     /// Takes a free slot of exactly this class.
@@ -97,22 +165,19 @@ impl Slots {
         let state = &mut self.slots[slot as usize].state;
         debug_assert_eq!(*state, State::Free, "lists have free slots");
         *state = State::Loaned;
+        self.takes += 1;
+        self.used[class] = self.takes;
         Some(slot)
     }
 
-    /// Takes a free slot of the next larger class that has one.
-    pub(crate) fn take_larger(&mut self, class: usize) -> Option<u32> {
-        (class + 1..CLASSES).find_map(|class| self.take(class))
+    /// Takes a free slot of the smallest of these classes that has one.
+    pub(crate) fn take_from(&mut self, mut classes: Range<usize>) -> Option<u32> {
+        classes.find_map(|class| self.take(class))
     }
 
     /// True if a slot of this class or of a larger one is free.
     pub(crate) fn has_free_from(&self, class: usize) -> bool {
         self.free[class..].iter().any(|list| !list.is_empty())
-    }
-
-    /// True if there is a slot of this class or of a larger one, whoever has it.
-    pub(crate) fn has_any_from(&self, class: usize) -> bool {
-        self.slots.iter().any(|slot| slot.class >= class)
     }
 
     /// How often the slot was sent.
@@ -278,6 +343,10 @@ impl Slots {
 }
 
 impl Slot {
+    fn has_memory(&self) -> bool {
+        !matches!(self.state, State::Unused | State::Retired)
+    }
+
     /// True if it is still away since it was sent for the `generation`-th time.
     fn is_out(&self, generation: u64) -> bool {
         self.state == State::Outstanding && self.generation == generation
@@ -301,7 +370,7 @@ mod tests {
     #[test]
     fn the_slot_given_back_last_is_used_first() {
         let mut slots = Slots::new();
-        slots.add(0, 3);
+        slots.add(0, 0..3);
         let (a, b) = (sent(&mut slots, 0, &[1]), sent(&mut slots, 0, &[1, 2]));
         slots.let_go(a, 1);
         slots.let_go(b, 1);
@@ -313,7 +382,7 @@ mod tests {
     #[test]
     fn a_look_takes_back_64_or_more_and_leaves_the_rest_in_order() {
         let mut slots = Slots::new();
-        slots.add(3, 200);
+        slots.add(3, 0..200);
         let order: Vec<_> = (0..200).map(|_| sent(&mut slots, 3, &[0, 5])).collect();
         let mut asked = Vec::new();
         // Holder 5 keeps the first.
@@ -333,7 +402,7 @@ mod tests {
     #[test]
     fn what_never_stays_away_leaves_nothing_behind() {
         let mut slots = Slots::new();
-        slots.add(0, 2);
+        slots.add(0, 0..2);
         for _ in 0..10_000 {
             let slot = sent(&mut slots, 0, &[7]);
             slots.let_go(slot, 7);
@@ -346,7 +415,7 @@ mod tests {
     #[test]
     fn more_holders_than_bits_in_a_word_are_told_apart() {
         let mut slots = Slots::new();
-        slots.add(0, 3);
+        slots.add(0, 0..3);
         let early = sent(&mut slots, 0, &[0, 63]);
         let late = sent(&mut slots, 0, &[63, 64, 700, 1025]);
         assert!(slots.is_held_by(early, 63) && !slots.is_held_by(early, 64));
@@ -361,11 +430,57 @@ mod tests {
         }
         assert_eq!(slots.idle().0, 2);
         // What is added afterwards has room for as many.
-        slots.add(0, 1);
+        slots.add(0, 3..4);
         let new = sent(&mut slots, 0, &[1025]);
         slots.let_go(new, 1025);
         slots.let_go(early, 0);
         slots.let_go(early, 63);
         assert_eq!(slots.idle(), (4, 0));
+    }
+    #[test]
+    fn numbers_get_other_memory_when_they_are_unused_again() {
+        let mut slots = Slots::new();
+        assert_eq!(slots.unused(5, 10), 0..5);
+        slots.add(0, 0..4);
+        slots.add(1, 4..6);
+        slots.add(2, 6..10);
+        assert_eq!(slots.unused(1, 10), 0..0);
+        let old = sent(&mut slots, 1, &[9]);
+        assert!(!slots.all_free(4..6) && slots.all_free(0..4));
+        slots.let_go(old, 9);
+        slots.retire(4..6);
+        slots.retire(0..4);
+        assert_eq!((slots.take(0), slots.take(1)), (None, None));
+        assert_eq!((slots.counts(), slots.of_class(1)), ((10, 6), 0));
+        slots.forget(0..4);
+        // The first that suffice, or the most that there are.
+        assert_eq!((slots.unused(3, 10), slots.unused(9, 10)), (0..3, 0..4));
+        slots.forget(4..6);
+        assert_eq!((slots.unused(5, 12), slots.unused(9, 12)), (0..5, 0..6));
+        slots.add(3, 1..6);
+        assert_eq!((slots.unused(1, 12), slots.unused(2, 12)), (0..1, 10..12));
+        assert_eq!(slots.counts(), (9, 0));
+        // The place that it had under its old number is not its own.
+        for _ in 0..5 {
+            slots.take(3).unwrap();
+        }
+        assert!(slots.outstanding_from(0).is_empty());
+        slots.send(old);
+        assert_eq!(slots.generation(old), 2);
+        slots.hold(old, 9);
+        assert_eq!(slots.outstanding_from(3), [old]);
+    }
+
+    #[test]
+    fn the_class_that_was_taken_last_is_known() {
+        let mut slots = Slots::new();
+        slots.add(0, 0..2);
+        slots.add(5, 2..4);
+        assert_eq!(slots.take_from(1..5), None);
+        slots.take(5).unwrap();
+        slots.take(0).unwrap();
+        assert!(slots.last_used(5) < slots.last_used(0) && slots.last_used(1) == 0);
+        assert_eq!(slots.take_from(1..6), Some(3));
+        assert!(slots.last_used(0) < slots.last_used(5));
     }
 }

@@ -217,7 +217,8 @@ fn values_wait_for_memory_too() {
     let texts = pair.publisher(&TEXTS, 1);
     let held: Vec<_> = (0..)
         .map_while(|n| {
-            let text = format!("{n:05}").repeat(20_000);
+            // Of two sizes, so that memory goes from one to the other.
+            let text = format!("{n}").repeat(50_000);
             texts.try_publish(text).ok()
         })
         .map(|_| recv(&subscription))
@@ -244,4 +245,65 @@ fn values_wait_for_memory_too() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// Memory has slots of one size, and goes from one size to another when the budget is short: it once stayed with the first.
+#[test]
+fn sizes_of_all_kinds_take_turns_in_one_budget() {
+    let pair = Pair::between_with(|domain| domain.topic_bytes(1 << 20));
+    let subscribe = |leases| {
+        let options = options(1000, WhenFull::Wait).max_leases(leases);
+        let joined = pair.subscribe.subscription_with(&FRAMES, options);
+        joined.unwrap()
+    };
+    let (slow, fast) = (subscribe(1), subscribe(16));
+    let frames = pair.publisher(&FRAMES, 2);
+    let size = |n: u32| match n % 7 {
+        0 => 100,
+        1 => 900_000,
+        2 => 30_000 + n as usize,
+        3 => 300_000,
+        // Small ones fill memory up, and then a large one comes.
+        _ => 100 * (1 << (n.wrapping_mul(0x9e37_79b9) >> 29)),
+    };
+    const COUNT: u32 = 400;
+    let check = |frame: &[u8], n: u32| {
+        assert_eq!(frame.len(), size(n), "frame {n}");
+        assert!(frame.iter().all(|byte| *byte == n as u8), "frame {n}");
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..COUNT {
+                let frame = recv(&slow);
+                for _ in 0..5 {
+                    check(&frame, n);
+                }
+            }
+        });
+        scope.spawn(|| {
+            let mut held = std::collections::VecDeque::new();
+            for n in 0..COUNT {
+                // What it holds must not be what the publisher waits for.
+                let frame = match fast.try_recv() {
+                    Ok(frame) => frame,
+                    Err(_) => {
+                        held.clear();
+                        recv(&fast)
+                    }
+                };
+                check(&frame, n);
+                held.push_back((frame, n));
+                if held.len() > 3 {
+                    let (oldest, n) = held.pop_front().unwrap();
+                    check(&oldest, n);
+                }
+            }
+        });
+        for n in 0..COUNT {
+            let mut loan = frames.loan(size(n)).unwrap();
+            loan.fill(n as u8);
+            loan.publish().unwrap();
+        }
+    });
+    frames.flush(LONG).unwrap();
 }

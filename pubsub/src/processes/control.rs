@@ -229,6 +229,8 @@ impl Control {
             Frame::Refuse(refuse) => self.refused(connection, &refuse),
             Frame::Segment(segment) => self.segment(connection, segment, descriptors),
             Frame::Detach(detach) => self.detached(connection, &detach),
+            Frame::Retire(retire) => self.retire(connection, retire),
+            Frame::Retired(retired) => self.retired(connection, retired),
             Frame::Hello(_) => Err("it said hello twice".into()),
             // Of a later version.
             _ => Ok(()),

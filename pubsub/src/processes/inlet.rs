@@ -5,24 +5,16 @@ use super::control::Command;
 use super::outlet::HAS_PARTS;
 use super::wire::topic_id;
 use crate::transport::{Ending, Inlet, Lease, Stamp, Took};
-use mproc_shm::{DataGeometry, LinkEnd, SubscriberLink, Taken};
+use mproc_shm::{LinkEnd, SubscriberLink, Taken};
 use parking_lot::Mutex;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 
 /// What the control tells an inlet. Whoever tells rings the receiver's home afterwards.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    inside: Mutex<Inside>,
+    end: Mutex<Option<End>>,
     has_news: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct Inside {
-    /// Memory that was announced. It is mapped with the next take; until then its descriptor is open.
-    segments: Vec<(OwnedFd, DataGeometry)>,
-    end: Option<End>,
 }
 
 /// Why nothing more is queued, and whether the publisher's process is dead.
@@ -33,20 +25,15 @@ struct End {
 }
 
 impl Told {
-    pub(super) fn segment(&self, fd: OwnedFd, geometry: DataGeometry) {
-        self.inside.lock().segments.push((fd, geometry));
-        self.has_news.store(true, Release);
-    }
-
     /// Nothing more will be queued. What is queued is still taken.
     pub(super) fn end(&self, why: String, is_dead: bool) {
-        let mut inside = self.inside.lock();
-        match &mut inside.end {
-            None => inside.end = Some(End { why, is_dead }),
+        let mut told = self.end.lock();
+        match &mut *told {
+            None => *told = Some(End { why, is_dead }),
             // The first reason is the cause; the death of the process is news all the same.
             Some(end) => end.is_dead |= is_dead,
         }
-        drop(inside);
+        drop(told);
         self.has_news.store(true, Release);
     }
 }
@@ -86,25 +73,15 @@ impl InletInShm {
         }
     }
 
-    /// The error: the publisher announced what is no segment.
-    fn take_news(&mut self) -> Result<(), String> {
+    fn take_news(&mut self) {
         if !self.told.has_news.swap(false, Acquire) {
-            return Ok(());
+            return;
         }
-        let mut inside = self.told.inside.lock();
-        let segments = std::mem::take(&mut inside.segments);
-        let end = inside.end.clone();
-        drop(inside);
-        for (fd, geometry) in segments {
-            self.link
-                .add_segment(fd.as_fd(), geometry)
-                .map_err(|error| error.to_string())?;
-        }
+        let end = self.told.end.lock().clone();
         if end.as_ref().is_some_and(|end| end.is_dead) {
             self.link.publisher_ended();
         }
         self.end = end;
-        Ok(())
     }
 
     fn over(&mut self, why: Ending) -> Ending {
@@ -151,9 +128,7 @@ impl Inlet for InletInShm {
         if self.is_over || !self.core.origin.is_here() {
             return Took::Nothing;
         }
-        if let Err(what) = self.take_news() {
-            return Took::Ended(self.violated(&what));
-        }
+        self.take_news();
         match self.link.take() {
             Ok(Taken::Sample(lease)) => {
                 let header = lease.header();
@@ -186,9 +161,7 @@ impl Inlet for InletInShm {
         if self.is_over || !self.core.origin.is_here() {
             return None;
         }
-        if let Err(what) = self.take_news() {
-            return Some(self.violated(&what));
-        }
+        self.take_news();
         match self.link.take_end() {
             Ok(Some(end)) => Some(self.link_ended(end)),
             Ok(None) => {

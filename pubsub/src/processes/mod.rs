@@ -14,6 +14,9 @@
 //!   Segment (each that there is)            ---->
 //!   history, then what is published        ~~~~>     takes, through shared memory alone
 //!   Segment (each that is added)            ---->
+//!   Retire (memory that is needed for other sizes, and of which nothing is out)
+//!                                           ---->      lets go of it
+//!                                           <----    Retired
 //!                                           <----    Detach (the subscription has ended)
 //! ```
 //!
@@ -21,6 +24,12 @@
 //! want has changed. Both sides publish and subscribe. Link numbers are the publisher's; those of the node with the
 //! smaller id are even and those of the other odd, so that a `Detach` names one link. What arrives twice, too late or in no
 //! order that this file knows is nonsense: the connection is closed, and that is told.
+//!
+//! Memory has slots of one size, and a topic has a budget. When a sample has another size than those before it and the budget
+//! is used, segments of which nothing is out are retired, and a loan is short until all links have answered: whoever waits for
+//! memory waits for that, too. The control answers, so that it takes no receiver, which may be at its limit of leases or not
+//! look for long. A process that is stopped does not answer: then the budget stays short, and the policy and limit of the
+//! publisher decide, until it goes on, its link ends, or its process does.
 //!
 //! # How it ends
 //!

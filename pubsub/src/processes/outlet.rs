@@ -8,7 +8,7 @@ use crate::transport::{self, Carried, Guard, Listener, LoanRefusal, OutLoan, Sta
 use mproc_runtime::{Error, ErrorKind};
 use mproc_shm::{
     AttachError, DataSegment, Endpoint, EndpointOptions, Filled, Frame, LinkGeometry, LinkId,
-    LoanError, Queued, Ringer, Segment, SlotHeader, Violation, WhenFull,
+    LoanError, Queued, Retire, Ringer, Segment, SlotHeader, Violation, WhenFull,
 };
 use parking_lot::Mutex;
 use std::fmt;
@@ -37,8 +37,8 @@ pub(super) struct Outlet {
 pub(super) struct Inside {
     /// None once the node has left.
     pub(super) endpoint: Option<Endpoint>,
-    /// How many of the endpoint's segments all links were told of.
-    pub(super) segments_told: usize,
+    /// All links were told of the endpoint's segments with smaller numbers.
+    pub(super) segments_told: u64,
     pub(super) ends: Vec<End>,
     /// Who waits for memory.
     pub(super) wakers: Vec<Waker>,
@@ -138,7 +138,8 @@ impl Outlet {
         let ringer = Some(new.ringer);
         let attached = endpoint.attach(new.depth, new.leases_max, new.when_full, ringer)?;
         accept(attached.fd, attached.geometry);
-        for segment in &endpoint.segments()[..inside.segments_told] {
+        // Others were told of all of these, with the loan that made them.
+        for segment in endpoint.segments() {
             announce(line, new.number, segment);
         }
         inside.ends.push(End {
@@ -204,12 +205,22 @@ impl Outlet {
             return Err(LoanRefusal::Never(Error::new(ErrorKind::Closed, text)));
         };
         let loaned = endpoint.loan(bytes);
-        for segment in &endpoint.segments()[inside.segments_told..] {
+        for (id, first_slot) in endpoint.take_retired() {
+            if let Some(end) = inside.ends.iter().find(|end| end.id == id) {
+                let link = end.number;
+                let frame = Frame::Retire(Retire { link, first_slot });
+                let sent = end.line.send(&frame, &[]);
+                debug_assert!(sent.is_ok(), "a frame without names can be encoded");
+            }
+        }
+        let told = inside.segments_told;
+        let is_new = |segment: &&Arc<DataSegment>| segment.number() >= told;
+        for segment in endpoint.segments().iter().filter(is_new) {
             for end in inside.ends.iter().filter(|end| !end.has_left) {
                 announce(&end.line, end.number, segment);
             }
+            inside.segments_told = segment.number() + 1;
         }
-        inside.segments_told = endpoint.segments().len();
         loaned.map_err(|error| match error {
             LoanError::Short => LoanRefusal::Short,
             error => {
@@ -313,6 +324,16 @@ impl Outlet {
         after.carry_out();
     }
 
+    /// A link's subscriber has let go of a segment that it was asked to. Those who wait for memory are told by the bell thread.
+    /// False if it was not asked.
+    pub(super) fn retired(&self, id: LinkId, first_slot: u32) -> bool {
+        let mut inside = self.inside.lock();
+        match &mut inside.endpoint {
+            Some(endpoint) => endpoint.segment_removed(id, first_slot),
+            None => true,
+        }
+    }
+
     /// Takes everything back from a link whose subscriber's process is dead.
     pub(super) fn reap(&self, id: LinkId) {
         let mut inside = self.inside.lock();
@@ -359,8 +380,8 @@ fn announce(line: &Line, link: u32, segment: &Arc<DataSegment>) {
     let geometry = segment.geometry();
     let frame = Frame::Segment(Segment {
         link,
-        // Segments stand one after another, so the first slot names one as well as any number.
-        segment: geometry.first_slot,
+        // A name for people: the first slot is what both sides go by.
+        segment: segment.number() as u32,
         first_slot: geometry.first_slot,
         slots: geometry.slots,
         payload_bytes: geometry.payload_bytes,

@@ -6,7 +6,10 @@ use super::line::Line;
 use super::outlet::Outlet;
 use crate::id::SubscriptionId;
 use crate::transport::{Offered, Remote, TopicKey};
-use mproc_shm::{Detach, DetachReason, Frame, Identity, LinkId, PeerBells, SegmentError, WhenFull};
+use mproc_shm::{
+    Detach, DetachReason, Frame, Identity, LinkId, PeerBells, SegmentError, SegmentsHandle,
+    WhenFull,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -52,6 +55,9 @@ pub(super) struct Outgoing {
 pub(super) struct Incoming {
     pub(super) topic: u64,
     pub(super) subscription: SubscriptionId,
+    /// The link's memory. What the publisher says about it is done here, so that it waits for no receiver: one may be at its limit
+    /// of leases, or not look for a long time.
+    pub(super) segments: SegmentsHandle,
     pub(super) told: Arc<Told>,
     pub(super) home: Arc<Home>,
 }

@@ -9,7 +9,7 @@ use super::peer::Outgoing;
 use super::wire::{self, Refused};
 use crate::transport::{self, OutLink};
 use mproc_shm::{
-    Accept, Attach, AttachError, DetachReason, Frame, Refuse, RefuseReason, SegmentError,
+    Accept, Attach, AttachError, DetachReason, Frame, Refuse, RefuseReason, Retire, SegmentError,
 };
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -167,6 +167,26 @@ impl Control {
                 peer.detach(number, DetachReason::PUBLISHER_ENDED, "");
             }
         }
+    }
+
+    /// A peer's subscription has let go of memory.
+    pub(super) fn retired(&mut self, connection: u64, retired: Retire) -> Result<(), Nonsense> {
+        let Some(peer) = self.peers.get(&connection) else {
+            return Ok(());
+        };
+        let Retire { link, first_slot } = retired;
+        if !peer.is_own(link) {
+            return Err(format!("link {link} is its own"));
+        }
+        // Else the link has ended meanwhile.
+        if let Some(outgoing) = peer.outgoing.get(&link)
+            && !outgoing.outlet.retired(outgoing.id, first_slot)
+        {
+            return Err(format!(
+                "link {link} was not asked for the segment that begins with slot {first_slot}"
+            ));
+        }
+        Ok(())
     }
 
     /// A link to a subscription of the peer is over.

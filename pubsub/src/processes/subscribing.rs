@@ -10,7 +10,7 @@ use crate::id::SubscriptionId;
 use crate::transport::Sought;
 use mproc_shm::{
     Accept, Announce, Attach, DataGeometry, DetachReason, Frame, LinkGeometry, Refuse,
-    RefuseReason, Segment, SegmentError, SubscriberLink, Withdraw,
+    RefuseReason, Retire, Segment, SegmentError, SubscriberLink, Withdraw,
 };
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -238,11 +238,13 @@ impl Control {
         };
         let told = Arc::<Told>::default();
         let key = request.key;
+        let segments = link.segments();
         let names = [peer.label().to_owned(), key.label()];
         let inlet = InletInShm::new(&self.core, link, &told, (connection, number), names);
         let incoming = Incoming {
             topic: key.id.get(),
             subscription: request.subscription,
+            segments,
             told,
             home: Arc::clone(&home),
         };
@@ -295,8 +297,40 @@ impl Control {
                 slots: segment.slots,
                 payload_bytes: segment.payload_bytes,
             };
-            link.told.segment(fd, geometry);
-            link.home.ring();
+            match link.segments.add(fd.as_fd(), geometry) {
+                Ok(()) => link.home.ring(),
+                Err(error) => {
+                    let why = error.to_string();
+                    let label = peer.label();
+                    link.end(
+                        format!("{label} does not keep to the protocol: {why}"),
+                        false,
+                    );
+                    self.violated(connection, segment.link, &why);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A peer wants a segment back in which a link has nothing.
+    pub(super) fn retire(&mut self, connection: u64, retire: Retire) -> Result<(), Nonsense> {
+        let Some(peer) = self.peers.get(&connection) else {
+            return Ok(());
+        };
+        let Retire { link, first_slot } = retire;
+        if peer.is_own(link) {
+            return Err(format!("link {link} is not its own"));
+        }
+        // A link that has ended meanwhile need not answer: the peer hears of its end.
+        if let Some(incoming) = peer.incoming.get(&link) {
+            if !incoming.segments.remove(first_slot) {
+                return Err(format!(
+                    "link {link} has no segment that begins with slot {first_slot}"
+                ));
+            }
+            let sent = peer.line.send(&Frame::Retired(retire), &[]);
+            debug_assert!(sent.is_ok(), "a frame without names can be encoded");
         }
         Ok(())
     }

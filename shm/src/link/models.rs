@@ -44,7 +44,7 @@ fn link(slots: u32, depth: u32, when_full: WhenFull) -> (FanOut, SubscriberHalf,
     };
     let words = Arc::new(LinkWords::new(geometry));
     let mut fan_out = FanOut::new(0);
-    fan_out.slots.add(0, slots);
+    fan_out.slots.add(0, 0..slots);
     fan_out.attach(words.clone(), None).unwrap();
     (fan_out, SubscriberHalf::new(words), Payloads::new(slots))
 }
@@ -351,7 +351,7 @@ fn loom_a_subscriber_at_its_limit_is_called_when_a_lease_is_dropped() {
         };
         let words = Arc::new(LinkWords::new(geometry));
         let mut fan_out = FanOut::new(0);
-        fan_out.slots.add(0, 2);
+        fan_out.slots.add(0, 0..2);
         fan_out.attach(words.clone(), None).unwrap();
         let mut subscriber = SubscriberHalf::new(words);
         let payloads = Payloads::new(2);

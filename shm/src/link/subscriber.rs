@@ -205,8 +205,9 @@ impl SubscriberHalf {
         Ok(Some(end))
     }
 
-    /// Takes the oldest queued sample. `known` says whether this side has the memory of a slot.
-    pub(crate) fn take(&mut self, known: impl Fn(u32) -> bool) -> Result<Took, Violation> {
+    /// Takes the oldest queued sample. `known` says whether this side has the memory of a slot; it is asked about the slot that is
+    /// taken last of all, after its entry was read and before it is taken.
+    pub(crate) fn take(&mut self, mut known: impl FnMut(u32) -> bool) -> Result<Took, Violation> {
         let geometry = self.shared.words.geometry();
         let publisher = &self.shared.words.head().publisher;
         // Partner: `PublisherHalf::commit`.
@@ -242,7 +243,7 @@ impl SubscriberHalf {
         }
         // At most `ring` rounds, whatever the peer does meanwhile.
         while self.head != tail {
-            if let Some(took) = self.take_entry(&known)? {
+            if let Some(took) = self.take_entry(&mut known)? {
                 return Ok(took);
             }
             self.head += 1;
@@ -251,7 +252,10 @@ impl SubscriberHalf {
     }
 
     /// Takes the entry at `head`, unless it is gone: then `None`.
-    fn take_entry(&mut self, known: &impl Fn(u32) -> bool) -> Result<Option<Took>, Violation> {
+    fn take_entry(
+        &mut self,
+        known: &mut impl FnMut(u32) -> bool,
+    ) -> Result<Option<Took>, Violation> {
         let sequence = self.head;
         let words = &self.shared.words;
         let geometry = words.geometry();

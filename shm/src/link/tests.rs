@@ -67,7 +67,8 @@ pub(crate) fn filled(endpoint: &mut Endpoint, message: u64, bytes: usize) -> Fil
 pub(crate) struct Peer {
     pub(crate) id: LinkId,
     pub(crate) link: SubscriberLink,
-    segments: usize,
+    /// The first segment that it was not told of.
+    segments: u64,
 }
 
 impl Peer {
@@ -90,11 +91,13 @@ impl Peer {
     }
 
     pub(crate) fn announce(&mut self, endpoint: &Endpoint) {
-        for segment in &endpoint.segments()[self.segments..] {
-            let geometry = segment.geometry();
-            self.link.add_segment(segment.as_fd(), geometry).unwrap();
+        for segment in endpoint.segments() {
+            if segment.number() >= self.segments {
+                let geometry = segment.geometry();
+                self.link.add_segment(segment.as_fd(), geometry).unwrap();
+                self.segments = segment.number() + 1;
+            }
         }
-        self.segments = endpoint.segments().len();
     }
 
     pub(crate) fn take(&mut self, endpoint: &Endpoint) -> Taken {
@@ -446,11 +449,14 @@ fn a_loan_that_is_too_large_or_finds_no_memory_says_which() {
     assert!(matches!(endpoint.loan(60 << 10), Err(LoanError::Short)));
     assert!(matches!(endpoint.loan(10), Err(LoanError::Short)));
     drop(first);
-    let mut again = endpoint.loan(10).unwrap();
+    let mut again = endpoint.loan(20 << 10).unwrap();
     assert!(again.capacity() >= 60 << 10, "a larger one serves, too");
     again.set_len(3);
     assert_eq!(again.len(), 3);
     drop(again);
+    let small = endpoint.loan(10).unwrap();
+    assert!(small.capacity() < 1000, "it would be wasted on this");
+    drop(small);
     assert_eq!(endpoint.counts().loaned, 0);
 }
 

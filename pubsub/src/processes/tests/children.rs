@@ -60,6 +60,21 @@ impl Actor {
         self.child.wait().unwrap();
     }
 
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        let mut kill = Command::new("kill");
+        let status = kill.args([&format!("-{signal}"), &id]).status().unwrap();
+        assert!(status.success());
+        if signal == "STOP" {
+            // It is sent, not carried out, when `kill` returns.
+            let is_stopped = || {
+                let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+                stat.rsplit_once(") ").unwrap().1.starts_with('T')
+            };
+            until("it is stopped", is_stopped);
+        }
+    }
+
     fn label(&self) -> String {
         format!("process {}", self.child.id())
     }
@@ -136,6 +151,39 @@ fn what_a_killed_subscriber_had_comes_back() {
     assert!(link.outlet().loan(16_000).is_ok());
     until("its socket is removed", || files(base.path()) == 1);
     until("its end is seen", || node.snapshot().peers == 0);
+}
+
+/// A process that is stopped keeps memory from other sizes, until it goes on or ends.
+#[test]
+fn memory_that_a_stopped_subscriber_maps_is_waited_for() {
+    for is_killed in [false, true] {
+        let base = tempfile::tempdir().unwrap();
+        let node = node_with(base.path(), |options| options.bytes_max = LARGE_BYTES);
+        let topic = FakeTopic::new(key("numbers"));
+        node.offer(topic.clone());
+        let mut subscriber = start("subscriber", base.path());
+        let link = topic.link(0);
+        subscriber.hear("linked");
+        fill_with_small(&link);
+        subscriber.signal("STOP");
+        let (woken, waker) = Woken::waker();
+        let short = link.outlet().poll_loan(LARGE, &waker);
+        assert!(matches!(short, Err(LoanRefusal::Short)));
+        // Nothing comes by itself: this much time is far more than an answer takes, and a late one would only hide a mistake.
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(woken.count() == 0 && is_short(&link, LARGE));
+        if is_killed {
+            subscriber.kill();
+        } else {
+            subscriber.signal("CONT");
+        }
+        until("the waker is woken", || woken.count() > 0);
+        drop(wait_for(&link, LARGE));
+        if !is_killed {
+            publish(&link, &[7; LARGE], 0);
+            subscriber.ask("take", "taken");
+        }
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes on a busy machine.
@@ -363,5 +364,58 @@ fn pair_with(
         topic,
         subscription,
         link,
+    }
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+impl Woken {
+    fn waker() -> (Arc<Self>, Waker) {
+        let woken = Arc::new(Self::default());
+        (woken.clone(), woken.into())
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(SeqCst)
+    }
+}
+
+const SMALL: usize = 1000;
+const LARGE: usize = 150_000;
+/// Room for one large sample, or for many small ones.
+const LARGE_BYTES: u64 = 200_000;
+
+/// All memory goes into small samples, and comes back.
+fn fill_with_small(link: &Arc<dyn OutLink>) {
+    let outlet = link.outlet();
+    let small: Vec<_> = std::iter::from_fn(|| outlet.loan(SMALL).ok()).collect();
+    assert!(small.len() > 100);
+}
+
+/// Memory, waited for as a publisher does.
+fn wait_for(link: &Arc<dyn OutLink>, bytes: usize) -> Box<dyn OutLoan> {
+    let (woken, waker) = Woken::waker();
+    loop {
+        let before = woken.count();
+        match link.outlet().poll_loan(bytes, &waker) {
+            Ok(loan) => return loan,
+            Err(LoanRefusal::Short) => until("the waker is woken", || woken.count() > before),
+            Err(LoanRefusal::Never(error)) => panic!("{error}"),
+        }
+    }
+}
+
+fn is_short(link: &Arc<dyn OutLink>, bytes: usize) -> bool {
+    match link.outlet().loan(bytes) {
+        Ok(_) => false,
+        Err(LoanRefusal::Short) => true,
+        Err(LoanRefusal::Never(error)) => panic!("{error}"),
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use mproc_shm::{
     ABI_HASH, Accept, Announce, Attach, BellPage, Detach, DetachReason, Directory, Domain,
     Endpoint, EndpointOptions, Frame, Frames, Hello, Identity, NodeId, PROTOCOL, Packet, Peer,
-    Protocols, RecvError, Refuse, RefuseReason, Rendezvous, TopicType, Watch,
+    Protocols, RecvError, Refuse, RefuseReason, Rendezvous, Retire, TopicType, Watch,
 };
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,6 +19,7 @@ enum Said {
     Accept(Accept, Vec<OwnedFd>),
     Refuse(RefuseReason, String, String),
     Detach(u32, DetachReason, String),
+    Retire(Retire),
     Other,
     Closed,
 }
@@ -110,6 +111,7 @@ impl Raw {
                 Frame::Detach(Detach { link, reason, text }) => {
                     Said::Detach(link, reason, text.into())
                 }
+                Frame::Retire(retire) => Said::Retire(retire),
                 _ => Said::Other,
             });
         }
@@ -160,8 +162,14 @@ fn topic() -> TopicType<'static> {
 
 /// A raw peer, and a node that publishes.
 fn publisher() -> (tempfile::TempDir, Arc<Processes>, Arc<FakeTopic>, Raw) {
+    publisher_with(|_| {})
+}
+
+fn publisher_with(
+    change: impl FnOnce(&mut ProcessesOptions),
+) -> (tempfile::TempDir, Arc<Processes>, Arc<FakeTopic>, Raw) {
     let base = tempfile::tempdir().unwrap();
-    let node = node(base.path());
+    let node = node_with(base.path(), change);
     let topic = FakeTopic::new(key("numbers"));
     node.offer(topic.clone());
     let mut raw = raw(base.path());
@@ -389,4 +397,120 @@ fn peer_that_does_not_read_is_given_up() {
     });
     topic.wait_until_left(0);
     raw.closed();
+}
+
+/// One of two links answers when its memory is wanted for other sizes, and the other, the raw peer's, not yet.
+#[test]
+fn memory_is_short_until_the_last_link_has_answered_or_ended() {
+    for end in 0..4 {
+        let (base, node, topic, mut raw) = publisher_with(|o| o.bytes_max = LARGE_BYTES);
+        raw.attach(0, |attach| attach.depth = 4);
+        let link = topic.link(0);
+        let other = super::node(base.path());
+        let subscription = FakeSubscription::new(key("numbers"), 4, WhenFull::Wait, 1);
+        other.seek(subscription.clone());
+        topic.link(1);
+        subscription.inlets(1);
+        fill_with_small(&link);
+        assert!(is_short(&link, LARGE));
+        let mut asked = vec![raw.wait_for("to be asked", |said| match said {
+            Said::Retire(retire) => Some(retire),
+            _ => None,
+        })];
+        // More than one, if it takes more; they came in one go.
+        while raw.peer.connection.socket.recv(&mut raw.packet).unwrap() {
+            for frame in Frames::new(raw.packet.parts().0, 0) {
+                if let (Frame::Retire(retire), _) = frame.unwrap() {
+                    asked.push(retire);
+                }
+            }
+        }
+        assert!(is_short(&link, LARGE));
+        let (woken, waker) = Woken::waker();
+        let short = link.outlet().poll_loan(LARGE, &waker);
+        assert!(matches!(short, Err(LoanRefusal::Short)));
+        match end {
+            0 => asked
+                .iter()
+                .for_each(|retire| raw.send(&Frame::Retired(*retire), &[])),
+            1 => raw.send(
+                &Frame::Detach(Detach {
+                    link: asked[0].link,
+                    reason: DetachReason::SUBSCRIPTION_ENDED,
+                    text: "",
+                }),
+                &[],
+            ),
+            // What it was not asked for closes the connection.
+            2 => raw.send(
+                &Frame::Retired(Retire {
+                    link: asked[0].link,
+                    first_slot: 4000,
+                }),
+                &[],
+            ),
+            // It was lost.
+            _ => drop(raw),
+        }
+        until("the waker is woken", || woken.count() > 0);
+        let link = topic.link(1);
+        let mut loan = wait_for(&link, LARGE);
+        loan.bytes_mut().fill(end);
+        let carried = link.push(&loan.freeze(), &stamp(0), Arc::new(()));
+        assert_eq!(carried, Carried::Queued { evicted: false });
+        link.ring();
+        assert_eq!(subscription.sample().0.bytes(), [end; LARGE]);
+        assert_eq!(node.snapshot().violations, u64::from(end == 2));
+    }
+}
+
+#[test]
+fn publisher_that_wants_back_what_it_never_gave_is_left() {
+    let base = tempfile::tempdir().unwrap();
+    let node = node(base.path());
+    let subscription = FakeSubscription::new(key("numbers"), 4, WhenFull::Wait, 1);
+    node.seek(subscription.clone());
+    let mut raw = raw(base.path());
+    let announce = Announce {
+        roles: Announce::PUBLISHES,
+        topic: topic(),
+    };
+    raw.send(&Frame::Announce(announce), &[]);
+    let request = raw.wait_for("a request", |said| match said {
+        Said::Attach(request) => Some(request),
+        _ => None,
+    });
+    let mut endpoint = Endpoint::new(EndpointOptions {
+        bytes_max: 1 << 20,
+        slots_max: 64,
+        history: 0,
+        node: [0; 16],
+    });
+    let attached = endpoint
+        .attach(4, 1, mproc_shm::WhenFull::Wait, None)
+        .unwrap();
+    let accept = Accept {
+        request,
+        link: 0,
+        slots: 64,
+        depth: 4,
+        leases_max: 1,
+        bell: 0,
+        history: 0,
+        publisher: 0,
+    };
+    let page = raw.bells.as_fd();
+    raw.send(&Frame::Accept(accept), &[attached.fd.as_fd(), page]);
+    let first_slot = 3;
+    raw.send(
+        &Frame::Retire(Retire {
+            link: 0,
+            first_slot,
+        }),
+        &[],
+    );
+    raw.closed();
+    let why = subscription.end();
+    assert!(why.contains("was lost"), "{why}");
+    until("it is counted", || node.snapshot().violations == 1);
 }

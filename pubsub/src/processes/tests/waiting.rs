@@ -1,27 +1,6 @@
 //! Publishers wait for room, for leases and for memory; subscribers for leases.
 
 use super::*;
-use std::task::{Wake, Waker};
-
-#[derive(Default)]
-struct Woken(AtomicUsize);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
-impl Woken {
-    fn waker() -> (Arc<Self>, Waker) {
-        let woken = Arc::new(Self::default());
-        (woken.clone(), woken.into())
-    }
-
-    fn count(&self) -> usize {
-        self.0.load(SeqCst)
-    }
-}
 
 #[test]
 fn listener_is_told_of_room_while_it_watches() {
@@ -177,5 +156,44 @@ fn too_large_a_sample_is_never() {
         }
         Err(LoanRefusal::Short) => panic!("no waiting helps"),
         Ok(_) => panic!("there is no room"),
+    }
+}
+
+/// The control answers, whatever the receivers do.
+#[test]
+fn memory_of_other_sizes_comes_back_from_receivers_that_do_not_look() {
+    let pair = pair_with(64, WhenFull::Wait, 1, |options| {
+        options.bytes_max = LARGE_BYTES
+    });
+    fill_with_small(&pair.link);
+    let other = FakeSubscription::new(key("numbers"), 64, WhenFull::Wait, 1);
+    pair.b.seek(other.clone());
+    let links = [pair.link.clone(), pair.topic.link(1)];
+    other.inlets(1);
+    for round in 0..20 {
+        let mut loan = wait_for(&pair.link, LARGE);
+        loan.bytes_mut().fill(round as u8);
+        let large = loan.freeze();
+        for link in &links {
+            let carried = link.push(&large, &stamp(round), Arc::new(()));
+            assert_eq!(carried, Carried::Queued { evicted: false });
+            link.ring();
+        }
+        drop(large);
+        for subscription in [&pair.subscription, &other] {
+            let (lease, gap) = subscription.sample();
+            assert_eq!((lease.bytes(), gap), (&[round as u8; LARGE][..], 0));
+        }
+        // And small ones again, which lie in other memory under the same numbers.
+        links.iter().for_each(|link| link.sweep());
+        let mut loan = wait_for(&pair.link, SMALL);
+        loan.bytes_mut().fill(!round as u8);
+        let small = loan.freeze();
+        let carried = links[0].push(&small, &stamp(round), Arc::new(()));
+        assert_eq!(carried, Carried::Queued { evicted: false });
+        links[0].ring();
+        drop(small);
+        let (lease, _) = pair.subscription.sample();
+        assert_eq!(lease.bytes(), [!round as u8; SMALL]);
     }
 }
