@@ -9,6 +9,7 @@
 
 use crate::codec::CodecError;
 use crate::delivery::Settings;
+use crate::forked::Origin;
 use crate::graph::Graph;
 use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::InFlight;
@@ -49,6 +50,7 @@ pub(crate) struct Channel<T: ?Sized + 'static> {
     /// Whoever moves must look once more.
     look_again: AtomicBool,
     runtime: Runtime,
+    origin: Origin,
 }
 
 struct State<T: ?Sized + 'static> {
@@ -115,6 +117,7 @@ impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
             moving: AtomicBool::new(false),
             look_again: AtomicBool::new(false),
             runtime: runtime.without_guard(),
+            origin: Origin::now(),
         })
     }
 
@@ -152,11 +155,11 @@ impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
         // without a lock, and samples keep their order.
         self.look_again.store(true, SeqCst);
         while self.look_again.load(SeqCst) && !self.moving.swap(true, SeqCst) {
+            let _moving = Moving(&self.moving);
             self.look_again.store(false, SeqCst);
             while self.move_one() {
                 moved = true;
             }
-            self.moving.store(false, SeqCst);
         }
         moved
     }
@@ -167,12 +170,13 @@ impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
         {
             return false;
         }
+        // A filter or a decoder that panics takes no place with it.
+        let reserved = Reserved(self);
         let (body, gap) = loop {
             let undecoded = match self.sources.take() {
                 Arrival::Sample(undecoded) => undecoded,
                 other => {
-                    let wake = self.state.lock().places.release(&self.progress);
-                    wake.into_iter().for_each(Waker::wake);
+                    drop(reserved);
                     if matches!(other, Arrival::Overflowed) {
                         self.close(Closed::Full);
                     }
@@ -198,6 +202,7 @@ impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
             state.offered += gap;
             state.lost_elsewhere += gap;
         }
+        std::mem::forget(reserved);
         let mut evicted = Evicted::default();
         self.push(&body, true, None, &Prepared::default(), &mut evicted);
         true
@@ -213,6 +218,24 @@ impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
             hook::remote(&format!("{}: a value is dropped: {error}", self.label()));
         }
         self.dead_letter(DropCause::Undecodable);
+    }
+}
+
+/// Somebody moves samples, until this is dropped.
+struct Moving<'a>(&'a AtomicBool);
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, SeqCst);
+    }
+}
+
+/// A place in the channel that goes back if this is dropped.
+struct Reserved<'a, T: ?Sized + Send + Sync + 'static>(&'a Channel<T>);
+
+impl<T: ?Sized + Send + Sync> Drop for Reserved<'_, T> {
+    fn drop(&mut self) {
+        self.0.release();
     }
 }
 
@@ -367,6 +390,9 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
     }
 
     fn close(&self, cause: Closed) {
+        if !self.origin.is_here() {
+            return;
+        }
         let (sender, wake) = {
             let mut state = self.state.lock();
             let wake = state.places.close(&self.progress);
@@ -422,6 +448,9 @@ impl<T: ?Sized + Send + Sync + 'static> Held for Place<T> {
 
 impl<T: ?Sized + Send + Sync + 'static> Drop for Place<T> {
     fn drop(&mut self) {
+        if !self.0.origin.is_here() {
+            return;
+        }
         let wake = {
             let mut state = self.0.state.lock();
             state.used -= 1;

@@ -10,6 +10,7 @@
 
 use crate::codec::{Codec, CodecError};
 use crate::error::RecvError;
+use crate::forked::Origin;
 use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::InFlight;
 use crate::prepared::Prepared;
@@ -76,6 +77,7 @@ pub(crate) struct Delivery<T: ?Sized + 'static> {
     /// The lane's processor runs only while a script's thread spins it.
     is_of_script: OnceLock<bool>,
     pub(crate) runtime: Runtime,
+    origin: Origin,
 }
 
 pub(crate) struct State<T: ?Sized + 'static> {
@@ -142,7 +144,13 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
             bell: OnceLock::new(),
             is_of_script: OnceLock::new(),
             runtime: runtime.without_guard(),
+            origin: Origin::now(),
         })
+    }
+
+    /// False in a child that was forked from the process that made it.
+    pub(crate) fn is_here(&self) -> bool {
+        self.origin.is_here()
     }
 
     /// On the thread of the lane's processor.
@@ -200,6 +208,9 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
     }
 
     pub(crate) fn resume(&self) {
+        if !self.is_here() {
+            return;
+        }
         self.paused.store(false, Ordering::Release);
         // Whatever came meanwhile, and what was left of a batch, is looked at again.
         self.look_again();
@@ -429,6 +440,9 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         ticket: &mut Option<u64>,
         waker: &Waker,
     ) -> Poll<Result<Sample<T>, RecvError>> {
+        if !self.is_here() {
+            return Poll::Ready(Err(RecvError::Closed));
+        }
         // Dropped after the lock, because it is made before: a waker's drop is the user's code.
         let mut _old = None;
         let mut was_granted = false;
@@ -524,6 +538,9 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
 
     /// Takes an item if nobody else waits for it.
     pub(crate) fn try_recv(self: &Arc<Self>) -> Result<Option<Sample<T>>, RecvError> {
+        if !self.is_here() {
+            return Err(RecvError::Closed);
+        }
         let mut sources_are_dry = !self.sources.any();
         loop {
             let state = self.state.lock();
@@ -572,7 +589,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
 
     /// Leaves the line. An item it was woken for goes to the next.
     pub(crate) fn leave_line(&self, ticket: &mut Option<u64>) {
-        let Some(number) = ticket.take() else {
+        let Some(number) = ticket.take().filter(|_| self.is_here()) else {
             return;
         };
         // Dropped after the lock is released: a waker's drop is the user's code.
@@ -588,6 +605,9 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
 
     /// True if something can be taken or the subscription is closed; else `waker` is woken when that changes.
     pub(crate) fn poll_ready(&self, waker: &Waker) -> bool {
+        if !self.is_here() {
+            return true;
+        }
         let mut state = self.state.lock();
         let spoken_for = state.receivers.granted.len();
         let there = state.queue.len() + self.sources.available();
@@ -606,7 +626,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
 
     /// A look for those who spin.
     pub(crate) fn has_samples(&self) -> bool {
-        if self.sources.have_news() {
+        if !self.is_here() || self.sources.have_news() {
             return true;
         }
         let state = self.state.lock();
@@ -808,6 +828,9 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
     }
 
     fn close(&self, cause: Closed) {
+        if !self.is_here() {
+            return;
+        }
         let (items, wake) = {
             let mut state = self.state.lock();
             match (state.closed, cause) {
@@ -904,11 +927,17 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
 
 impl<T: ?Sized + Send + Sync + 'static> Held for Delivery<T> {
     fn keep(&self, received: Instant) {
+        if !self.is_here() {
+            return;
+        }
         self.held.fetch_add(1, Ordering::AcqRel);
         *self.held_since.lock().entry(received).or_default() += 1;
     }
 
     fn let_go(&self, received: Instant) {
+        if !self.is_here() {
+            return;
+        }
         {
             let mut since = self.held_since.lock();
             if let Some(count) = since.get_mut(&received) {

@@ -9,6 +9,7 @@ use crate::codec::CodecKind;
 use crate::delivery::Delivery;
 use crate::domain::DomainOptions;
 use crate::events::{EVENTS, Event};
+use crate::forked::{Origin, forked};
 use crate::id::{SubscriptionId, TopicId};
 use crate::leases::Gate;
 use crate::msg::Msg;
@@ -56,6 +57,7 @@ pub struct Graph {
     remote_nodes: RemoteNodes,
     /// Held while the publishers of other nodes are counted.
     counting: Mutex<()>,
+    origin: Origin,
 }
 
 #[derive(Default)]
@@ -152,6 +154,7 @@ impl Graph {
                 transport: Mutex::new(None),
                 remote_nodes: RemoteNodes::default(),
                 counting: Mutex::new(()),
+                origin: Origin::now(),
             }))
         });
         of_node.0.clone()
@@ -159,6 +162,9 @@ impl Graph {
 
     /// The node has ended: whoever waits for a sample or to publish learns it.
     fn close(&self) {
+        if !self.origin.is_here() {
+            return;
+        }
         let (topics, patterns) = {
             let mut wiring = self.wiring.lock();
             wiring.closed = true;
@@ -303,6 +309,12 @@ impl Graph {
         Ok(id)
     }
 
+    /// The error: this process was forked from the one that the node belongs to.
+    fn check_here(&self) -> Result<(), Error> {
+        let here = self.origin.check();
+        here.map_err(|_| forked("cannot declare a topic"))
+    }
+
     /// Declares a topic, or finds it.
     pub(crate) fn declare<T: ?Sized + Send + Sync + 'static>(
         &self,
@@ -431,6 +443,7 @@ impl Graph {
             );
             return Err(Error::new(ErrorKind::InvalidSetting, text));
         }
+        self.check_here()?;
         let core = self.declare(topic)?;
         let publisher = Publisher::new(self, runtime, core.clone(), options);
         self.offer(runtime, topic.id())?;
@@ -555,6 +568,7 @@ impl Graph {
         subscriber: Arc<dyn Subscriber<T>>,
         capacity: usize,
     ) -> Result<(), Error> {
+        self.check_here()?;
         let mut after = Afterwards::default();
         let mut late = Late::new(subscriber, capacity);
         let declared = {
@@ -662,6 +676,7 @@ impl Graph {
         attach: Attach,
     ) -> Result<(), ()> {
         let (id, queue) = (delivery.id_of(), delivery.clone());
+        self.check_here().map_err(drop)?;
         let mut after = Afterwards::default();
         let mut joins: Vec<Join> = Vec::new();
         {
@@ -702,6 +717,9 @@ impl Graph {
 
     /// Takes a subscription out of all topics, here and at other nodes.
     pub(crate) fn detach_id(&self, id: SubscriptionId) {
+        if !self.origin.is_here() {
+            return;
+        }
         if let Some(transport) = self.made_transport() {
             transport.forget(id);
         }
@@ -891,6 +909,9 @@ impl Graph {
 
     /// Every topic, by name.
     pub fn snapshot(&self) -> Vec<TopicSnapshot> {
+        if !self.origin.is_here() {
+            return Vec::new();
+        }
         let (topics, connections, names) = {
             let wiring = self.wiring.lock();
             (

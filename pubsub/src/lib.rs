@@ -13,6 +13,7 @@ mod domain;
 mod error;
 mod events;
 mod fan_out;
+mod forked;
 mod graph;
 mod id;
 mod intake;

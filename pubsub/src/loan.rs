@@ -110,6 +110,7 @@ impl<T: zerocopy::FromZeros + Send + Sync + 'static> Publisher<T> {
 impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
     /// Memory that other nodes will read, if any listens and values of this type are read in place.
     fn lend(&self, bytes: usize) -> Result<Option<Loan<T>>, Error> {
+        self.check_here("cannot loan")?;
         let codec = self.codec();
         let (Some(in_place), Some(outlet)) = (codec.in_place(), self.outlet()) else {
             return Ok(None);

@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Waker;
 
+/// About how many bytes a value has of which nothing is known.
+pub(crate) const FIRST_HINT: usize = 240;
+
 /// A value's bytes, by outlet.
 #[derive(Default)]
 pub(crate) struct Prepared {
@@ -85,15 +88,32 @@ fn encode<T: ?Sized + Send + Sync + 'static>(
         // Relaxed: a guess.
         None => hint.load(Relaxed),
     };
-    let mut loan = lend(outlet, guess + added, waker)?;
+    let mut loan = match lend(outlet, guess + added, waker) {
+        // For a guess that was too large there may be no memory although there is for the value.
+        Err(refused) if codec.in_place().is_none() => {
+            let exact = codec.measure(body.value()).map_err(failed)?;
+            if exact >= guess {
+                return Err(refused);
+            }
+            lend(outlet, exact + added, waker)?
+        }
+        lent => lent?,
+    };
     let length = match codec.write(body.value(), loan.bytes_mut()) {
-        Ok(length) if length + added <= loan.bytes().len() => length,
+        Ok(length) if length + added <= loan.bytes().len() => {
+            // One large value does not make all that follow take as much: the guess comes down in steps.
+            let fits = (length + length / 8).max(FIRST_HINT);
+            if codec.in_place().is_none() && fits < guess / 2 {
+                hint.store(guess - (guess - fits) / 4, Relaxed);
+            }
+            length
+        }
         Ok(_) | Err(WriteError::NoRoom) => {
             drop(loan);
             let exact = codec.measure(body.value()).map_err(failed)?;
+            loan = lend(outlet, exact + added, waker)?;
             // A little more, so that the next one, which may be a little larger, fits.
             hint.store(exact + exact / 8, Relaxed);
-            loan = lend(outlet, exact + added, waker)?;
             match codec.write(body.value(), loan.bytes_mut()) {
                 Ok(length) if length + added <= loan.bytes().len() => length,
                 Ok(_) | Err(WriteError::NoRoom) => {

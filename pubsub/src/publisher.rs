@@ -3,6 +3,7 @@
 use crate::codec::Codec;
 use crate::error::PublishError;
 use crate::fan_out::{Blocked, Delivered, Passage, try_fan_out};
+use crate::forked::{Origin, forked};
 use crate::graph::Graph;
 use crate::id::{PublisherId, TopicId};
 use crate::leases::{Count, Gate, InFlight, Outstanding};
@@ -152,6 +153,7 @@ pub(crate) struct PublisherCore<T: ?Sized + Send + Sync + 'static> {
     options: PublisherOptions,
     runtime: Runtime,
     graph: Weak<Graph>,
+    origin: Origin,
 }
 
 impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
@@ -267,6 +269,9 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
         body: Arc<dyn Body<T>>,
         wait: Wait,
     ) -> Result<Delivered, (Arc<dyn Body<T>>, Failure)> {
+        if let Err(error) = self.check_here("cannot publish") {
+            return Err((body, Failure::Refused(error)));
+        }
         let behind = outbox_holds(self.key());
         let mut prepared = Prepared::default();
         if !behind {
@@ -385,7 +390,16 @@ impl<T: ?Sized + Send + Sync + 'static> Drop for PublisherCore<T> {
 }
 
 impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
+    /// The error: this process was forked from the one that made it.
+    pub(crate) fn check_here(&self, cannot: &str) -> Result<(), Error> {
+        let here = self.origin.check();
+        here.map_err(|_| forked(&format!("{cannot} on {:?}", self.topic.label())))
+    }
+
     fn close(&self) {
+        if !self.origin.is_here() {
+            return;
+        }
         let (waiters, _forgotten) = {
             let mut state = self.topic.state.lock();
             if self.is_closed() {
@@ -540,6 +554,7 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
                 options,
                 runtime: runtime.without_guard(),
                 graph: Arc::downgrade(graph),
+                origin: Origin::now(),
             }),
         }
     }
@@ -576,6 +591,7 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
     ///
     /// Nothing is changed by waiting, and it can be waited for again.
     pub fn wait_for_subscribers(&self, count: usize, limit: Duration) -> Result<(), Error> {
+        self.core.check_here("cannot wait for subscribers")?;
         let topic = &self.core.topic;
         wait_until(
             &self.core.runtime,
@@ -620,6 +636,7 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
     ///
     /// Nothing is changed by waiting, and it can be waited for again.
     pub fn flush(&self, limit: Duration) -> Result<(), Error> {
+        self.core.check_here("cannot wait for samples")?;
         let status = &self.core.status;
         wait_until(
             &self.core.runtime,
@@ -852,6 +869,10 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
 
     pub(crate) fn codec(&self) -> &'static Codec<T> {
         self.core.topic.codec
+    }
+
+    pub(crate) fn check_here(&self, cannot: &str) -> Result<(), Error> {
+        self.core.check_here(cannot)
     }
 
     /// The memory of a link that values go to, if there is any.

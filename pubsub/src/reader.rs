@@ -19,6 +19,9 @@ pub(crate) trait Reader<T: ?Sized>: Send + Sync {
     fn read(&self, lease: Box<dyn Lease>) -> Result<Arc<dyn Body<T>>, CodecError>;
 }
 
+/// How many publishers of another node are remembered.
+const PUBLISHERS_MAX: usize = 1 << 16;
+
 /// What this node knows of another one whose samples it gets. Kept as long as there is a link from it.
 #[derive(Default)]
 pub(crate) struct RemoteNode {
@@ -48,6 +51,10 @@ impl RemoteNodes {
 impl RemoteNode {
     fn publisher(&self, number: u64) -> PublisherId {
         let mut publishers = self.publishers.lock();
+        // The numbers come from outside: whoever makes them up without end gets new ids.
+        if publishers.len() >= PUBLISHERS_MAX && !publishers.contains_key(&number) {
+            publishers.clear();
+        }
         *publishers.entry(number).or_insert_with(PublisherId::next)
     }
 

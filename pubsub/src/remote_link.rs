@@ -9,7 +9,7 @@
 use crate::codec::Codec;
 use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::{InFlight, Outstanding};
-use crate::prepared::{Prepared, Unprepared};
+use crate::prepared::{FIRST_HINT, Prepared, Unprepared};
 use crate::sample::Body;
 use crate::snapshot::SubscriptionSnapshot;
 use crate::subscriber::{Closed, Evicted, Pushed, Subscriber, dead_letter};
@@ -22,9 +22,6 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
-
-/// About how many bytes a value has of which nothing is known.
-const FIRST_HINT: usize = 240;
 
 pub(crate) struct RemoteLink<T: ?Sized + 'static> {
     id: SubscriptionId,

@@ -11,6 +11,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Of how many publishers of one source it is reported that their values make no sense.
+const REPORTED_MAX: usize = 64;
+
 /// One source, and how its bytes become values.
 pub(crate) struct Source<T: ?Sized + 'static> {
     inlet: Box<dyn Inlet>,
@@ -190,7 +193,8 @@ impl<T: ?Sized + Send + Sync + 'static> Sources<T> {
         let mut state = self.state.lock();
         let mut all = state.list.iter_mut();
         all.find(|s| s.number == source)
-            .is_some_and(|source| source.reported.insert(publisher))
+            // Their numbers come from outside.
+            .is_some_and(|s| s.reported.len() < REPORTED_MAX && s.reported.insert(publisher))
     }
 
     /// From now on only what waits is taken.

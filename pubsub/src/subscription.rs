@@ -3,6 +3,7 @@
 use crate::codec::Codec;
 use crate::delivery::{DEFAULT_SUBSCRIPTION_CAPACITY, Delivery, Filter, Settings};
 use crate::error::{RecvError, TryRecvError};
+use crate::forked::forked;
 use crate::graph::Graph;
 use crate::id::{SubscriptionId, TopicId};
 use crate::publisher::wait_until;
@@ -392,6 +393,9 @@ impl<T: ?Sized + Send + Sync + 'static> Subscription<T> {
     /// Nothing is changed by waiting, and it can be waited for again.
     pub fn wait_for_publishers(&self, count: usize, limit: Duration) -> Result<(), Error> {
         let delivery = self.delivery();
+        if !delivery.is_here() {
+            return Err(forked("cannot wait for publishers"));
+        }
         let topic = self
             .hanging
             .graph

@@ -176,6 +176,8 @@ pub struct RuntimeCore {
     /// Who is told when a driver becomes idle: whoever carries out the end, and whoever waits for the node to settle.
     idle: Mutex<Vec<(u64, Waker)>>,
     over: Completion,
+    /// The process that made it.
+    process: u32,
 }
 
 /// While it lives, a thread is told when a driver becomes idle.
@@ -227,7 +229,14 @@ impl RuntimeCore {
             idle_watched: AtomicUsize::new(0),
             idle: Mutex::new(Vec::new()),
             over: Completion::default(),
+            process: std::process::id(),
         })
+    }
+
+    /// False in a child that was forked from the process that made it: there are no drivers there, and whoever waits for one
+    /// waits for ever.
+    fn is_here(&self) -> bool {
+        std::process::id() == self.process
     }
 
     pub(crate) fn nanos_since_start(&self, at: Instant) -> u64 {
@@ -419,6 +428,9 @@ impl RuntimeCore {
     }
 
     pub(crate) fn shutdown(self: &Arc<Self>, limit: Duration) -> ShutdownReport {
+        if !self.is_here() {
+            return ShutdownReport::default();
+        }
         if current::handler().is_some() || current::driver().is_some() {
             self.begin_end(limit);
             return ShutdownReport {
@@ -575,7 +587,12 @@ impl Drop for Guard {
         if let Some(core) = self.0.upgrade()
             && !core.over.is_complete()
         {
-            let _report = core.shutdown(DEFAULT_LIMIT);
+            if core.is_here() {
+                let _report = core.shutdown(DEFAULT_LIMIT);
+            } else {
+                // To let go of threads that this process does not have would touch memory that is not theirs any more.
+                std::mem::forget(core);
+            }
         }
     }
 }

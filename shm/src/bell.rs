@@ -176,6 +176,17 @@ impl Bell {
         self.map.words(self.index).bell.bell.bump_and_wake();
     }
 
+    /// Wakes the driver from another thread of its own process, if it sleeps or is about to. It believes nothing that peers can
+    /// write: of a driver that they have put to sleep through their own news, the process has still the use. As
+    /// [`Ringer::ring`] otherwise.
+    pub fn ring_own(&self) {
+        // Partner: the fence in `about_to_sleep_shared`, which comes after `asleep`.
+        fence(SeqCst);
+        if self.asleep.load(Relaxed) {
+            self.ring_self();
+        }
+    }
+
     /// Another handle of the same bell, for [`ring_self`](Self::ring_self) in other threads.
     pub fn ringer(&self) -> Ringer {
         Ringer {

@@ -173,9 +173,9 @@ pub enum DirectoryProblem {
     Link,
     /// It is something else.
     NotADirectory,
-    /// `XDG_RUNTIME_DIR` is a relative path.
+    /// The base is a relative path.
     Relative,
-    /// `XDG_RUNTIME_DIR` does not exist.
+    /// The base does not exist.
     Missing,
     /// The system refused.
     Io,
@@ -309,10 +309,14 @@ impl Directory {
     pub fn open(domain: &Domain) -> Result<Self, DirectoryError> {
         let runtime = env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
         match runtime {
-            Some(base) => Self::open_under(Path::new(&base), "mproc", domain),
+            Some(base) => {
+                let remedy = "mend or unset XDG_RUNTIME_DIR";
+                Self::open_under(Path::new(&base), "mproc", domain, remedy)
+            }
             None => {
                 let folder = format!("mproc-{}", geteuid().as_raw());
-                Self::open_under(Path::new("/tmp"), &folder, domain)
+                let remedy = "make it, or set XDG_RUNTIME_DIR";
+                Self::open_under(Path::new("/tmp"), &folder, domain, remedy)
             }
         }
     }
@@ -323,23 +327,28 @@ impl Directory {
     ///
     /// Those of [`open`](Self::open).
     pub fn open_at(base: &Path, domain: &Domain) -> Result<Self, DirectoryError> {
-        Self::open_under(base, "mproc", domain)
+        let remedy = "give a directory that exists, by its whole path";
+        Self::open_under(base, "mproc", domain, remedy)
     }
 
-    fn open_under(base: &Path, folder: &str, domain: &Domain) -> Result<Self, DirectoryError> {
-        const REMEDY: &str = "mend or unset XDG_RUNTIME_DIR";
+    fn open_under(
+        base: &Path,
+        folder: &str,
+        domain: &Domain,
+        remedy: &str,
+    ) -> Result<Self, DirectoryError> {
         if !base.is_absolute() {
-            let text = format!("it is a relative path; {REMEDY}");
+            let text = format!("it is a relative path; {remedy}");
             return Err(DirectoryError::new(base, DirectoryProblem::Relative, text));
         }
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         let base_fd = openat(CWD, base, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::NOENT => {
-                let text = format!("it does not exist; {REMEDY}");
+                let text = format!("it does not exist; {remedy}");
                 DirectoryError::new(base, DirectoryProblem::Missing, text)
             }
             Errno::NOTDIR => {
-                let text = format!("it is not a directory; {REMEDY}");
+                let text = format!("it is not a directory; {remedy}");
                 DirectoryError::new(base, DirectoryProblem::NotADirectory, text)
             }
             errno => DirectoryError::io(base, "it cannot be opened", errno),

@@ -67,8 +67,9 @@ impl Origin {
     }
 
     /// This process, for a handle that has no shared memory of its own yet. Whatever maps some calls [`here`](Self::here), so
-    /// that the handler is there before a child could touch it.
-    pub(crate) fn now() -> Self {
+    /// that the handler is there before a child could touch it. In a process that has never called that, a child is not told
+    /// from its parent.
+    pub fn now() -> Self {
         Self(GENERATION.load(Relaxed))
     }
 

@@ -209,3 +209,21 @@ fn what_waits_before_an_iterator_is_there() {
         assert_eq!(got, (0..10).collect::<Vec<_>>());
     });
 }
+
+/// The thread that moves what comes from other processes into the channel was thought to be at it for ever.
+#[test]
+fn a_channel_goes_on_after_a_filter_has_panicked() {
+    let pair = Pair::between();
+    let options = options(4, WhenFull::Wait).filter(|n: &u64| {
+        assert!(!n.is_multiple_of(3), "a filter that panics");
+        true
+    });
+    let channel = pair.subscribe.channel(&NUMBERS, options).unwrap();
+    let numbers = pair.publisher(&NUMBERS, 1);
+    for n in 1..50 {
+        numbers.publish(n).unwrap();
+        if n % 3 != 0 {
+            assert_eq!(*channel.recv_timeout(LONG).unwrap(), n);
+        }
+    }
+}

@@ -8,7 +8,7 @@ use super::outlet::Outlet;
 use crate::id::SubscriptionId;
 use crate::transport::Sought;
 use mproc_runtime::{DriverId, LaneBell, Outside};
-use mproc_shm::{BELLS_PER_PAGE, Bell, BellPage, Origin, Ringer, SegmentError};
+use mproc_shm::{BELLS_PER_PAGE, Bell, BellPage, Origin, SegmentError};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
@@ -21,7 +21,7 @@ type Seekers = Arc<[Arc<dyn Sought>]>;
 /// Whoever sleeps on one bell, and the subscriptions that it looks at.
 pub(super) struct Home {
     index: u32,
-    ringer: Ringer,
+    bell: Arc<Bell>,
     /// Replaced, never changed: a look takes the list with one short lock, and asks without it.
     seekers: Mutex<Seekers>,
     /// False while there are none, which is what most turns of a driver see.
@@ -29,10 +29,10 @@ pub(super) struct Home {
 }
 
 impl Home {
-    fn new(index: u32, bell: &Bell) -> Self {
+    fn new(index: u32, bell: &Arc<Bell>) -> Self {
         Self {
             index,
-            ringer: bell.ringer(),
+            bell: Arc::clone(bell),
             seekers: Mutex::new(Arc::new([])),
             has_seekers: AtomicBool::new(false),
         }
@@ -43,9 +43,9 @@ impl Home {
         self.index
     }
 
-    /// Wakes it, so that it looks.
+    /// Wakes it, so that it looks; whatever peers have written to its bell.
     pub(super) fn ring(&self) {
-        self.ringer.ring();
+        self.bell.ring_own();
     }
 
     pub(super) fn add(&self, sought: Arc<dyn Sought>) {
@@ -94,7 +94,7 @@ impl fmt::Debug for Home {
 /// A driver's bell.
 struct DriverBell {
     home: Arc<Home>,
-    bell: Bell,
+    bell: Arc<Bell>,
     origin: Origin,
     free: Arc<Mutex<Vec<u32>>>,
 }
@@ -139,9 +139,9 @@ pub(super) struct Bells {
 
 impl Bells {
     /// The bells, and the one for [`run`](Self::run).
-    pub(super) fn new(node: [u8; 16], origin: Origin) -> Result<(Self, Bell), SegmentError> {
+    pub(super) fn new(node: [u8; 16], origin: Origin) -> Result<(Self, Arc<Bell>), SegmentError> {
         let page = BellPage::create(node)?;
-        let bell = page.bell(0);
+        let bell = Arc::new(page.bell(0));
         let bells = Self {
             common: Arc::new(Home::new(0, &bell)),
             page: Arc::new(page),
@@ -190,7 +190,7 @@ impl Bells {
 
     fn new_driver(&self) -> Option<Arc<DriverBell>> {
         let index = self.free.lock().pop()?;
-        let bell = self.page.bell(index as usize);
+        let bell = Arc::new(self.page.bell(index as usize));
         Some(Arc::new(DriverBell {
             home: Arc::new(Home::new(index, &bell)),
             bell,

@@ -289,10 +289,16 @@ impl Source for Desk {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.core.has_commands().then_some(self.made)
+        if self.core.has_commands() {
+            return Some(self.made);
+        }
+        self.core.again_at()
     }
 
-    fn on_event(&mut self, _: Event, _: Instant, _: &WatchHandle) -> Next {
+    fn on_event(&mut self, _: Event, now: Instant, _: &WatchHandle) -> Next {
+        if self.core.take_again(now) {
+            self.core.with_control(Control::reconsider);
+        }
         for command in self.core.take_commands() {
             self.core.with_control(|control| control.carry_out(command));
         }

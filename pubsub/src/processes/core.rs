@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 /// How a node joins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,19 @@ impl Options {
     }
 }
 
+/// How long after the first refusal for want of memory or descriptors a link is asked for again; each time it is doubled.
+const AGAIN_FIRST: Duration = Duration::from_millis(100);
+
+/// The longest time between two of these.
+const AGAIN_LAST: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+struct Again {
+    at: Option<Instant>,
+    /// How often it was asked since a link was given.
+    failures: u32,
+}
+
 pub(super) struct Core {
     pub(super) options: Options,
     pub(super) node: NodeId,
@@ -75,6 +89,8 @@ pub(super) struct Core {
     pub(super) closed: AtomicBool,
     commands: Mutex<Vec<Command>>,
     has_commands: AtomicBool,
+    /// When links are asked for again that were refused because memory or descriptors were short.
+    again: Mutex<Again>,
     /// Out while the watch's thread works with it.
     control: Mutex<Option<Box<Control>>>,
 }
@@ -85,7 +101,7 @@ impl Core {
         (node, neighbourhood): (NodeId, Weak<dyn Neighbourhood>),
         watch: &WatchHandle,
         origin: Origin,
-    ) -> Result<(Arc<Self>, Bell), SegmentError> {
+    ) -> Result<(Arc<Self>, Arc<Bell>), SegmentError> {
         let (bells, bell) = Bells::new(node.to_bytes(), origin)?;
         let core = Arc::new(Self {
             options,
@@ -101,6 +117,7 @@ impl Core {
             homes: Mutex::default(),
             closed: AtomicBool::new(false),
             commands: Mutex::default(),
+            again: Mutex::default(),
             has_commands: AtomicBool::new(false),
             control: Mutex::new(None),
         });
@@ -120,6 +137,37 @@ impl Core {
         self.commands.lock().push(command);
         self.has_commands.store(true, Release);
         self.watch.wake();
+    }
+
+    /// Something was short, here or at a peer, which passes without anybody saying so: what subscriptions want is asked for
+    /// again, after a time that is doubled as long as this goes on. On the watch's thread, or with a wake of it.
+    pub(super) fn ask_again(&self) {
+        let mut again = self.again.lock();
+        if again.at.is_none() {
+            let factor = 2_u32.saturating_pow(again.failures);
+            again.failures = again.failures.saturating_add(1);
+            again.at = Some(Instant::now() + AGAIN_FIRST.saturating_mul(factor).min(AGAIN_LAST));
+        }
+    }
+
+    /// When [`take_again`](Self::take_again) will say so.
+    pub(super) fn again_at(&self) -> Option<Instant> {
+        self.again.lock().at
+    }
+
+    /// True if it is time to ask again, once.
+    pub(super) fn take_again(&self, now: Instant) -> bool {
+        let mut again = self.again.lock();
+        let is_due = again.at.is_some_and(|at| at <= now);
+        if is_due {
+            again.at = None;
+        }
+        is_due
+    }
+
+    /// A link was given: what was short is not any more.
+    pub(super) fn has_enough(&self) {
+        self.again.lock().failures = 0;
     }
 
     pub(super) fn has_commands(&self) -> bool {
@@ -203,4 +251,11 @@ pub(super) fn is_shortage(error: &SegmentError) -> bool {
         error.kind(),
         SegmentErrorKind::OutOfSharedMemory | SegmentErrorKind::Io(_)
     )
+}
+
+/// True if this process, or the system, has no descriptor left.
+pub(super) fn is_out_of_descriptors(error: &SegmentError) -> bool {
+    // EMFILE and ENFILE.
+    let is_it = |error: &std::io::Error| matches!(error.raw_os_error(), Some(23 | 24));
+    matches!(error.kind(), SegmentErrorKind::Io(error) if is_it(error))
 }

@@ -66,9 +66,15 @@ impl Control {
         if peer.is_open {
             peer.detach(number, DetachReason::NONSENSE, why);
         }
-        let (label, topic) = (peer.label(), wire::topic_id(topic));
+        let key = if is_own {
+            self.offers.get(&topic).map(|offer| offer.offered.key())
+        } else {
+            peer.topics.get(&topic)
+        };
+        let name = key.map_or_else(|| wire::topic_id(topic).to_string(), |key| key.label());
+        let label = peer.label();
         let text =
-            format!("{label} does not keep to the protocol on a link of topic {topic}: {why}");
+            format!("{label} does not keep to the protocol on a link of topic {name:?}: {why}");
         self.core.reports.violation(&text);
         if is_own {
             self.end_outgoing(connection, number);

@@ -75,11 +75,11 @@ impl OutLink for LinkOut {
         };
         let mut faulted = None;
         let carried = self.outlet.push(self.id, ours, stamp, guard, &mut faulted);
-        if let Some(violation) = faulted {
+        if let Some(why) = faulted {
             self.outlet.core().post(Command::Violated {
                 connection: self.connection,
                 number: self.number,
-                why: violation.to_string(),
+                why,
             });
         }
         carried

@@ -8,7 +8,7 @@ use crate::transport::{self, Carried, Guard, Listener, LoanRefusal, OutLoan, Sta
 use mproc_runtime::{Error, ErrorKind};
 use mproc_shm::{
     AttachError, DataSegment, Endpoint, EndpointOptions, Filled, Frame, LinkGeometry, LinkId,
-    LoanError, Queued, Retire, Ringer, Segment, SlotHeader, Violation, WhenFull,
+    LoanError, Queued, Retire, Ringer, Segment, SlotHeader, WhenFull,
 };
 use parking_lot::Mutex;
 use std::fmt;
@@ -224,8 +224,16 @@ impl Outlet {
         loaned.map_err(|error| match error {
             LoanError::Short => LoanRefusal::Short,
             error => {
+                let advice = match &error {
+                    LoanError::Segment(why) => format!(
+                        ": {why}; free some, or raise what this process may have (RLIMIT_FSIZE, RLIMIT_AS, RLIMIT_NOFILE, \
+                         its memory cgroup)"
+                    ),
+                    LoanError::TooLarge => "; DomainOptions::topic_bytes gives it more".into(),
+                    _ => String::new(),
+                };
                 let text = format!(
-                    "topic {:?}: no shared memory for {bytes} bytes (it may use {} bytes): {error}",
+                    "topic {:?}: no shared memory for {bytes} bytes (it may use {} bytes): {error}{advice}",
                     self.label, self.core.options.bytes_max
                 );
                 LoanRefusal::Never(Error::new(ErrorKind::Io, text).with_source(error))
@@ -240,7 +248,7 @@ impl Outlet {
         filled: &Filled,
         stamp: &Stamp,
         guard: Guard,
-        faulted: &mut Option<Violation>,
+        faulted: &mut Option<String>,
     ) -> Carried {
         let header = SlotHeader {
             topic: stamp.topic.get(),
@@ -273,7 +281,13 @@ impl Outlet {
             Queued::Overflowed => Carried::Overflowed,
             Queued::Full => Carried::Full,
             Queued::Gone { violation } => {
-                *faulted = violation;
+                // It may have been found out by who asked for room or memory.
+                let before = || "what it has written makes no sense".to_owned();
+                let is_known = || endpoint.faulted().contains(&id);
+                *faulted = match violation {
+                    Some(violation) => Some(violation.to_string()),
+                    None => is_known().then(before),
+                };
                 Carried::Gone
             }
         }

@@ -1,7 +1,7 @@
 //! The control's part for what this node publishes: links are given, and end.
 
 use super::control::{Control, Nonsense};
-use super::core::is_shortage;
+use super::core::is_out_of_descriptors;
 use super::line::Descriptor;
 use super::out_link::LinkOut;
 use super::outlet::{NewLink, Outlet};
@@ -56,10 +56,10 @@ impl Control {
         wire::judge(offered.key(), attach)?;
         let (policy, when_full) = wire::policy_of(attach.when_full).expect("it was judged");
         let refuse = |error: SegmentError| {
-            let reason = if is_shortage(&error) {
-                RefuseReason::MEMORY
-            } else {
+            let reason = if is_out_of_descriptors(&error) {
                 RefuseReason::DESCRIPTORS
+            } else {
+                RefuseReason::MEMORY
             };
             let wish = format!("a link with {} places", attach.depth);
             (reason, error.to_string(), wish)

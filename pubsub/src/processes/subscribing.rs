@@ -2,12 +2,13 @@
 
 use super::bells::Home;
 use super::control::{Control, Nonsense, Seeker};
+use super::core::is_shortage;
 use super::inlet::{InletInShm, Told};
 use super::line::Descriptor;
 use super::peer::{Incoming, Request};
 use super::wire;
 use crate::id::SubscriptionId;
-use crate::transport::Sought;
+use crate::transport::{Sought, TopicKey};
 use mproc_shm::{
     Accept, Announce, Attach, DataGeometry, DetachReason, Frame, LinkGeometry, Refuse,
     RefuseReason, Retire, Segment, SegmentError, SubscriberLink, Withdraw,
@@ -43,7 +44,7 @@ impl Control {
             self.core.reports.tell_once(text);
             return Ok(());
         };
-        if peer.topics.len() >= TOPICS_MAX {
+        if peer.topics.len() >= TOPICS_MAX && !peer.topics.contains_key(&topic) {
             return Err(format!("it publishes more than {TOPICS_MAX} topics"));
         }
         peer.topics.insert(topic, key);
@@ -135,7 +136,7 @@ impl Control {
         let Some(peer) = self.peers.get_mut(&connection) else {
             return;
         };
-        let Some(topic) = wire::topic(&key) else {
+        let Some(topic) = wire::topic(&key).filter(|_| peer.requests.len() < TOPICS_MAX) else {
             return;
         };
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -171,7 +172,8 @@ impl Control {
         let Some(peer) = self.peers.get_mut(&connection) else {
             return;
         };
-        if !peer.told.insert(topic) {
+        // A peer may go through topics without end.
+        if peer.told.len() >= TOPICS_MAX || !peer.told.insert(topic) {
             return;
         }
         self.core.reports.refused.fetch_add(1, Relaxed);
@@ -231,11 +233,15 @@ impl Control {
             Err(error) => {
                 let text = error.to_string();
                 peer.detach(number, DetachReason::EVICTED, &text);
+                if is_shortage(&error) {
+                    self.core.ask_again();
+                }
                 let topic = request.key.id.get();
                 self.does_not_fit(connection, topic, &text);
                 return Ok(());
             }
         };
+        self.core.has_enough();
         let told = Arc::<Told>::default();
         let key = request.key;
         let segments = link.segments();
@@ -268,6 +274,12 @@ impl Control {
             return Err(format!("request {} was not made", refuse.request));
         };
         // It was withdrawn while the request was on its way.
+        if matches!(
+            refuse.reason,
+            RefuseReason::MEMORY | RefuseReason::DESCRIPTORS
+        ) {
+            self.core.ask_again();
+        }
         if refuse.reason != RefuseReason::NO_TOPIC {
             let topic = request.key.id.get();
             self.does_not_fit(connection, topic, &refuse.to_string());
@@ -299,6 +311,17 @@ impl Control {
             };
             match link.segments.add(fd.as_fd(), geometry) {
                 Ok(()) => link.home.ring(),
+                // For want of memory here the publisher is not to blame: the link is given up, and asked for again.
+                Err(error) if is_shortage(&error) => {
+                    let topic = peer.topics.get(&link.topic).map(TopicKey::label);
+                    let topic = topic.unwrap_or_default();
+                    let label = peer.label();
+                    let why =
+                        format!("topic {topic:?} of {label} is not received for a while: {error}");
+                    self.core.reports.tell_once(why.clone());
+                    self.core.ask_again();
+                    self.end_incoming(connection, segment.link, &why);
+                }
                 Err(error) => {
                     let why = error.to_string();
                     let label = peer.label();

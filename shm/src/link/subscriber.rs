@@ -192,7 +192,14 @@ impl SubscriberHalf {
         let publisher = &self.shared.words.head().publisher;
         let state = publisher.state.load(Acquire);
         // Looked at in this order: what was queued before the link was closed is seen.
-        if (state == OPEN && !self.died) || publisher.tail.load(Acquire) != self.head {
+        let tail = publisher.tail.load(Acquire);
+        if tail != self.head {
+            // Who only asks for the end learns, too, that nothing can be taken from there.
+            let ahead = tail.checked_sub(self.head);
+            let ahead = ahead.filter(|ahead| *ahead <= AHEAD_MAX);
+            return ahead.map(|_| None).ok_or(Violation::Tail);
+        }
+        if state == OPEN && !self.died {
             return Ok(None);
         }
         let end = match state {
