@@ -312,9 +312,9 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
 
     /// A receiver stands in line now. What came before that was perhaps told to nobody.
     fn enlisted(&self) {
+        // Partner: the swap in `look_outside`. Also while there is no source: what the last one told must not count for the next.
+        self.told.swap(false, Ordering::AcqRel);
         if self.sources.any() {
-            // Partner: the swap in `look_outside`.
-            self.told.swap(false, Ordering::AcqRel);
             self.look_outside();
         }
     }
@@ -952,5 +952,107 @@ impl<T: ?Sized + Send + Sync + 'static> Held for Delivery<T> {
         if Some(before) == self.max_leases {
             self.look_again();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reader::{RemoteNodes, Typed};
+    use crate::subscription::SubscriptionOptions;
+    use crate::topic::Topic;
+    use crate::transport::{Ending, Lease, Stamp, Took};
+    use std::task::Wake;
+
+    const NUMBERS: Topic<u64> = Topic::new("numbers");
+
+    /// A link with one sample, and then its end.
+    struct OneSample {
+        left: bool,
+        over: bool,
+    }
+
+    impl Inlet for OneSample {
+        fn has_news(&self) -> bool {
+            !self.over
+        }
+
+        fn take(&mut self) -> Took {
+            if std::mem::take(&mut self.left) {
+                let lease = Box::new(Bytes(NUMBERS.encode(&7).unwrap()));
+                return Took::Sample { lease, gap: 0 };
+            }
+            self.over = true;
+            Took::Ended(Ending::Left(String::new()))
+        }
+
+        fn queued(&self) -> usize {
+            usize::from(self.left)
+        }
+
+        fn settle(&mut self) -> Option<Ending> {
+            self.over = true;
+            Some(Ending::Left(String::new()))
+        }
+    }
+
+    struct Bytes(Vec<u8>);
+
+    impl Lease for Bytes {
+        fn bytes(&self) -> &[u8] {
+            &self.0
+        }
+
+        fn stamp(&self) -> &Stamp {
+            static STAMP: OnceLock<Stamp> = OnceLock::new();
+            STAMP.get_or_init(|| Stamp {
+                topic: NUMBERS.id(),
+                publisher: 1,
+                sequence: 0,
+                published: Instant::now(),
+                has_parts: false,
+            })
+        }
+    }
+
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A receiver came while there was no source, after one that had told of its sample without anybody in line. What the next
+    /// source told was taken for told already: the receiver slept beside a sample.
+    #[test]
+    fn receiver_is_woken_by_the_first_news_of_a_source_that_comes_later() {
+        let runtime = Runtime::simulated(1);
+        let settings = SubscriptionOptions::new().settings(&runtime, NUMBERS.name(), NUMBERS.id());
+        let settings = settings.unwrap();
+        let delivery = Delivery::new(&runtime, NUMBERS.name(), NUMBERS.id(), settings);
+        let from = RemoteNodes::default().get([1; 16]);
+        let open = || {
+            let from = from.clone();
+            let reader = Typed::new(NUMBERS.name(), NUMBERS.id(), NUMBERS.codec_ref(), from);
+            let inlet = OneSample {
+                left: true,
+                over: false,
+            };
+            let opened = delivery.open(Box::new(inlet), Arc::new(reader));
+            assert!(opened.is_ok());
+        };
+        open();
+        assert!(delivery.look_outside());
+        assert_eq!(*delivery.try_recv().unwrap().unwrap(), 7);
+        assert!(delivery.try_recv().unwrap().is_none());
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(woken.clone());
+        let mut ticket = None;
+        assert!(delivery.poll_recv(&mut ticket, &waker).is_pending());
+        open();
+        assert!(delivery.look_outside());
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert!(delivery.poll_recv(&mut ticket, &waker).is_ready());
     }
 }
