@@ -189,7 +189,7 @@ impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
                 Ok(body) if self.wants(&body) => break (body, gap),
                 Ok(_unwanted) => self.sources.carry_gap(source, gap),
                 Err(error) => {
-                    self.sources.carry_gap(source, gap + 1);
+                    self.sources.carry_gap(source, gap.saturating_add(1));
                     let is_new = self.sources.is_new_to_report(source, taken.publisher);
                     self.drop_undecodable(is_new, &error);
                 }
@@ -197,10 +197,11 @@ impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
         };
         {
             let mut state = self.state.lock();
-            state.gap += gap;
-            state.lost += gap;
-            state.offered += gap;
-            state.lost_elsewhere += gap;
+            // Numbers of another process: any are possible.
+            state.gap = state.gap.saturating_add(gap);
+            state.lost = state.lost.saturating_add(gap);
+            state.offered = state.offered.saturating_add(gap);
+            state.lost_elsewhere = state.lost_elsewhere.saturating_add(gap);
         }
         std::mem::forget(reserved);
         let mut evicted = Evicted::default();
@@ -345,7 +346,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
             arrival: 0,
             in_flight: in_flight.cloned(),
         };
-        state.offered += 1;
+        state.offered = state.offered.saturating_add(1);
         state.sent += 1;
         state.forget_received(self.receiver.len());
         let gap = Arc::new(AtomicU64::new(std::mem::take(&mut state.gap)));

@@ -337,7 +337,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
                 Ok(body) if self.passes(&body) => return Fetched::Sample(body, gap),
                 Ok(_unwanted) => self.sources.carry_gap(source, gap),
                 Err(error) => {
-                    self.sources.carry_gap(source, gap + 1);
+                    self.sources.carry_gap(source, gap.saturating_add(1));
                     let is_new = self.sources.is_new_to_report(source, taken.publisher);
                     self.drop_undecodable(is_new, &error);
                 }

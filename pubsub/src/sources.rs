@@ -184,7 +184,8 @@ impl<T: ?Sized + Send + Sync + 'static> Sources<T> {
         let mut state = self.state.lock();
         let mut all = state.list.iter_mut();
         if let Some(source) = all.find(|s| s.number == source) {
-            source.carried_gap += gap;
+            // Numbers of another process: any are possible.
+            source.carried_gap = source.carried_gap.saturating_add(gap);
         }
     }
 
@@ -234,7 +235,7 @@ impl<T: ?Sized + Send + Sync + 'static> State<T> {
                             lease,
                             reader: source.reader.clone(),
                             source: source.number,
-                            gap: gap + std::mem::take(&mut source.carried_gap),
+                            gap: gap.saturating_add(std::mem::take(&mut source.carried_gap)),
                         });
                     }
                     Took::Nothing => {}

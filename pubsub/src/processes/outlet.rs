@@ -236,7 +236,7 @@ impl Outlet {
                     "topic {:?}: no shared memory for {bytes} bytes (it may use {} bytes): {error}{advice}",
                     self.label, self.core.options.bytes_max
                 );
-                LoanRefusal::Never(Error::new(ErrorKind::Io, text).with_source(error))
+                LoanRefusal::Never(Error::new(ErrorKind::Io, text))
             }
         })
     }
