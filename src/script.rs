@@ -85,8 +85,9 @@ pub struct Script<S: 'static> {
 }
 
 /// Makes a node and a script on the calling thread. The node shares its topics with the other processes of its domain: the one
-/// that `MPROC_DOMAIN` names, or [`DEFAULT_DOMAIN`]. Ctrl-C and SIGTERM end it in order; a second one drops what is still
-/// queued; a third ends the process. Further calls make further nodes, each with its script; the signals end them all.
+/// that `MPROC_DOMAIN` names, or [`DEFAULT_DOMAIN`] where [there can be any](DomainOptions::is_available). Ctrl-C and SIGTERM
+/// end it in order; a second one drops what is still queued; a third ends the process. Further calls make further nodes, each with
+/// its script; the signals end them all.
 ///
 /// # Errors
 ///
@@ -105,10 +106,15 @@ pub fn init() -> Result<Script<()>, Error> {
 /// As [`Node::new`].
 pub fn init_without_signals() -> Result<Script<()>, Error> {
     let domain = match DomainOptions::from_environment()? {
-        Some(domain) => domain,
-        None => DomainOptions::new(DEFAULT_DOMAIN)?,
+        None if DomainOptions::is_available() => Some(DomainOptions::new(DEFAULT_DOMAIN)?),
+        domain => domain,
     };
-    Node::builder().domain_with(domain).build()?.script()
+    let builder = match domain {
+        Some(domain) => Node::builder().domain_with(domain),
+        // Nobody asked for other processes, and here there are none to be met.
+        None => Node::builder(),
+    };
+    builder.build()?.script()
 }
 
 /// Nodes that a signal ends. A program has one set of signal handlers, so this is one for the program.

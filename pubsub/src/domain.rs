@@ -1,8 +1,7 @@
 //! Which other processes a node shares its topics with.
 
-use crate::processes::ProcessesOptions;
+use crate::processes::{IS_AVAILABLE, ProcessesOptions, check_domain};
 use mproc_runtime::{Error, ErrorKind};
-use mproc_shm::Domain;
 use std::path::PathBuf;
 
 /// The domain that scripts belong to unless told otherwise.
@@ -37,9 +36,7 @@ impl DomainOptions {
     ///
     /// [`ErrorKind::InvalidSetting`], saying what is wrong with the name and where.
     pub fn new(name: &str) -> Result<Self, Error> {
-        Domain::new(name).map_err(|error| {
-            Error::new(ErrorKind::InvalidSetting, error.to_string()).with_source(error)
-        })?;
+        check_domain(name)?;
         let defaults = ProcessesOptions::default();
         Ok(Self {
             name: name.to_owned(),
@@ -66,6 +63,13 @@ impl DomainOptions {
             let text = format!("MPROC_DOMAIN is no domain: {error}");
             Error::new(ErrorKind::InvalidSetting, text).with_source(error)
         })
+    }
+
+    /// True on systems where processes can share topics. On others a node that has joined a domain gets
+    /// [`ErrorKind::Refused`] when a topic is declared that could leave its process; a node without a domain has all that one
+    /// process offers.
+    pub fn is_available() -> bool {
+        IS_AVAILABLE
     }
 
     /// How many bytes of shared memory the samples of one topic may have at this node: 256 MiB unless told otherwise. It is taken

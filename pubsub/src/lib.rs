@@ -1,9 +1,14 @@
 //! Topics: many readers of one stream, through bounded queues that push back.
 //!
 //! Built on the runtime's seams (lanes, outboxes, what reaches a driver from outside) and, for other processes, on `mproc-shm`; it
-//! has no `unsafe`. Programs use the facade, `mproc`.
+//! has no `unsafe`. Where there is no `mproc-shm`, topics stay in their process. Programs use the facade, `mproc`.
 
 #![forbid(unsafe_code)]
+// What other nodes ask for is used by transports only.
+#![cfg_attr(
+    not(any(target_os = "linux", target_os = "macos")),
+    allow(dead_code, unused_imports)
+)]
 
 mod carried;
 mod channel;
@@ -20,9 +25,13 @@ mod intake;
 mod leases;
 mod loan;
 mod msg;
+// Its tests run wherever there are processes, too.
+#[cfg(any(test, not(any(target_os = "linux", target_os = "macos"))))]
+mod no_processes;
 mod parts;
 mod pattern;
 mod prepared;
+#[cfg(any(target_os = "linux", target_os = "macos"))]
 mod processes;
 mod processors;
 mod publisher;
@@ -37,6 +46,9 @@ mod subscription;
 mod topic;
 mod topic_core;
 mod transport;
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+use no_processes as processes;
 
 pub use channel::ChannelSubscription;
 pub use codec::{Codec, CodecError, CodecKind};

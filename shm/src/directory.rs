@@ -7,7 +7,8 @@
 //!
 //! Each folder that is ours (not the base) is opened without following a link, must belong to us, and must be closed
 //! to everybody else. After that all is done relative to the open directory, so nobody can exchange it under our feet;
-//! sockets are named through `/proc/self/fd`, which also keeps long paths out of their 108 bytes.
+//! sockets are named through `/proc/self/fd`, which also keeps long paths out of their 108 bytes. (macOS has no such way: there
+//! sockets are named by the whole path, of 103 bytes at most.)
 //!
 //! # How a socket comes and goes
 //!
@@ -24,10 +25,10 @@
 //! Nobody waits for the lock: its holder may be stopped. Who cleans and does not get it leaves the work to the holder or
 //! to the next. Who binds goes on without it: if its hidden name is removed, the rename fails and it starts again.
 
-use crate::fork::{ControlFd, Forked, Origin};
+use crate::fork::{Forked, Origin};
 use crate::process::NodeId;
 use crate::socket::{BindError, ConnectError, Connection, Listener};
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use crate::sys::{self, Observer, Sighting};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat,
     openat, renameat, statat, unlinkat,
@@ -35,12 +36,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 use std::env;
-use std::ffi::{CStr, OsString};
 use std::fmt;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -374,7 +372,7 @@ impl Directory {
     }
 
     fn address(&self, name: &str) -> PathBuf {
-        format!("/proc/self/fd/{}/{name}", self.fd.as_raw_fd()).into()
+        sys::address(self.fd.as_fd(), &self.path, name)
     }
 
     /// Listens as `node` of this process, an id that was never bound before. The entry is removed when the second value
@@ -421,7 +419,12 @@ impl Directory {
     /// [`ConnectError`]. After [`Stale`](ConnectError::Stale), call [`remove_stale`](Self::remove_stale).
     pub fn connect(&self, entry: &Entry) -> Result<Connection, ConnectError> {
         self.origin.check().map_err(|Forked| ConnectError::Forked)?;
-        Connection::to(&self.address(&entry.file_name()))
+        match Connection::to(&self.address(&entry.file_name())) {
+            Err(ConnectError::Stale) if !sys::is_dead_if_refused(entry.pid) => {
+                Err(ConnectError::Busy)
+            }
+            result => result,
+        }
     }
 
     /// Those who listen, ourselves among them, and stale entries too. Other files are passed over.
@@ -502,30 +505,8 @@ impl Directory {
     /// There is no descriptor left, or too many inotify instances of this user.
     pub fn changes(&self) -> io::Result<Changes> {
         self.origin.check().map_err(io::Error::other)?;
-        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|errno| {
-            let text = match errno {
-                Errno::MFILE => {
-                    "no descriptor is left, or this user has too many inotify instances \
-                     (fs.inotify.max_user_instances)"
-                }
-                _ => return io::Error::from(errno),
-            };
-            io::Error::other(text)
-        })?;
-        let events = WatchFlags::CREATE
-            | WatchFlags::DELETE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::ONLYDIR;
-        // The trailing dot names the directory itself, not the link to it.
-        // The trailing dot names the directory itself, not the link to it.
-        inotify::add_watch(&fd, self.address("."), events)?;
-        // Our descriptor keeps a removed directory alive, so only the one above can tell of the removal.
-        let events = WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::ONLYDIR;
-        let above = inotify::add_watch(&fd, self.address(".."), events)?;
-        let name = self.path.file_name().unwrap_or_default().into();
-        let fd = ControlFd::new(fd)?;
-        Ok(Changes { fd, above, name })
+        let observer = Observer::new(self.fd.as_fd(), &self.path)?;
+        Ok(Changes { observer })
     }
 }
 
@@ -663,7 +644,7 @@ pub enum Change {
     Appeared(Entry),
     /// A socket is gone: its node leaves, or somebody found it dead.
     Gone(Entry),
-    /// There were more changes than the system kept: list the directory.
+    /// There were more changes than the system kept, or it does not say which there were: list the directory.
     Overflow,
     /// The directory itself was removed or moved. Those who start now do not find us any more.
     DirectoryGone,
@@ -672,12 +653,7 @@ pub enum Change {
 /// Tells who comes and goes. Readable when somebody has.
 #[derive(Debug)]
 pub struct Changes {
-    /// What a child reads from it would be lost to us.
-    fd: ControlFd,
-    /// Which of the two watches is that of the directory above.
-    above: i32,
-    /// The directory's name in the one above.
-    name: OsString,
+    observer: Observer,
 }
 
 impl Changes {
@@ -687,39 +663,25 @@ impl Changes {
     ///
     /// The system refused.
     pub fn read(&mut self) -> io::Result<Vec<Change>> {
-        self.fd.origin().check().map_err(io::Error::other)?;
+        let origin = self.observer.origin();
+        origin.check().map_err(io::Error::other)?;
         let mut changes = Vec::new();
-        let mut room = [MaybeUninit::uninit(); 4096];
-        let mut reader = Reader::new(&self.fd, &mut room);
-        loop {
-            let event = match reader.next() {
-                Ok(event) => event,
-                Err(Errno::AGAIN) => return Ok(changes),
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(errno.into()),
-            };
-            let what = event.events();
-            let name = event.file_name().map_or(&b""[..], CStr::to_bytes);
-            if what.contains(ReadFlags::QUEUE_OVERFLOW) {
-                changes.push(Change::Overflow);
-            } else if event.wd() == self.above {
-                if name == self.name.as_bytes() {
-                    changes.push(Change::DirectoryGone);
-                }
-            } else if let Some(entry) = Entry::from_file_name(name) {
-                let came = what.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
-                changes.push(if came {
-                    Change::Appeared(entry)
-                } else {
-                    Change::Gone(entry)
-                });
+        self.observer.read(|sighting| match sighting {
+            Sighting::Came(name) => {
+                changes.extend(Entry::from_file_name(name).map(Change::Appeared));
             }
-        }
+            Sighting::Went(name) => {
+                changes.extend(Entry::from_file_name(name).map(Change::Gone));
+            }
+            Sighting::Unknown => changes.push(Change::Overflow),
+            Sighting::DirectoryGone => changes.push(Change::DirectoryGone),
+        })?;
+        Ok(changes)
     }
 }
 
 impl AsFd for Changes {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.observer.as_fd()
     }
 }

@@ -25,8 +25,7 @@
 //! A descriptor is in the table from just after it is made until just before it is closed. A fork by another thread in
 //! either moment leaves a copy in the child, which delays the end of that connection until the child ends or execs.
 
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::io::{DupFlags, dup3};
+use crate::sys;
 use std::ffi::c_int;
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -91,7 +90,7 @@ impl Origin {
     }
 }
 
-/// What stands in the child where a [`ControlFd`] of its parent was: an event counter that nobody else knows.
+/// What stands in the child where a [`ControlFd`] of its parent was.
 static INERT: OnceLock<OwnedFd> = OnceLock::new();
 
 unsafe extern "C" {
@@ -106,7 +105,7 @@ unsafe extern "C" {
 fn install() -> std::io::Result<()> {
     static INSTALLED: OnceLock<bool> = OnceLock::new();
     if INERT.get().is_none() {
-        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let fd = sys::inert()?;
         // Another thread may have been first; then ours is closed.
         let _ = INERT.set(fd);
     }
@@ -133,11 +132,12 @@ extern "C" fn in_child() {
             let fd = place.load(Acquire);
             if fd != FREE {
                 // SAFETY: The place holds the number of a `ControlFd`, which is registered only while its descriptor is
-                // open, so the number is that of an open descriptor of ours. Its owner is not touched: what it refers to
-                // is exchanged, the number stays open, and `ManuallyDrop` keeps this value from closing it.
+                // open, so the number is that of an open descriptor of ours (or of a kqueue, which a child does not
+                // inherit: then nobody else has the number yet). Its owner is not touched: what it refers to is
+                // exchanged, the number stays open, and `ManuallyDrop` keeps this value from closing it.
                 let mut fd = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd) });
                 // If it fails, the child keeps a copy, as after a bare `clone`.
-                let _ = dup3(inert, &mut fd, DupFlags::CLOEXEC);
+                let _ = sys::replace(inert, &mut fd);
             }
         }
         chunk = here.next.get().copied();
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn table_grows_and_gives_places_back() {
         let make = || {
-            let fd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+            let fd = sys::inert().unwrap();
             ControlFd::new(fd).unwrap()
         };
         let many: Vec<_> = (0..200).map(|_| make()).collect();

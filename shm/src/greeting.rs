@@ -524,7 +524,6 @@ mod tests {
     use crate::directory::Domain;
     use crate::handshake::Protocols;
     use crate::watch::Watch;
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     use std::sync::mpsc::channel;
 
     fn hello(node: u8) -> Hello {
@@ -537,8 +536,7 @@ mod tests {
     }
 
     fn pair() -> (Connection, Connection) {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let (a, b) = crate::sys::pair().unwrap();
         (Connection::new(a).unwrap(), Connection::new(b).unwrap())
     }
 

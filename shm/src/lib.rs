@@ -63,7 +63,8 @@
 //!
 //! # Premises of safety
 //!
-//! `unsafe` stands in `sys/map.rs`, `lease.rs`, `loan.rs`, `endpoint.rs` and, for the handler of forks, in `fork.rs`. The arguments there lean on this:
+//! `unsafe` stands in `sys/map.rs`, `lease.rs`, `loan.rs`, `endpoint.rs`, for the handler of forks in `fork.rs`, and for calls to
+//! the system in `sys/linux/` and `sys/macos/`. The arguments there lean on this:
 //!
 //! 1. *Whoever publishes runs this protocol.* Other processes cannot write to a data segment (it is sealed), but its publisher
 //!    can, and it must not while a slot is leased. This is taken for granted for processes of the same user.
@@ -90,12 +91,30 @@
 //! each subscriber: one that is stopped, and has not left, keeps the budget short until it goes on or its process ends. A
 //! payload is at most 1.75 GiB. A publisher whose thread waits for several links at once needs Linux 5.16, and is woken by
 //! 127 of them at most; otherwise by the first of them, or by its limit. A driver that [watches](Endpoint::watch) has no such
-//! limit. Sealing needs Linux 5.1.
+//! limit. Sealing needs Linux 5.1. These are Linux's numbers; for macOS see below.
 //!
 //! # Where it was run
 //!
-//! Linux on x86-64 only. There is no code for macOS yet: it has no sealed files, and nothing here could be compiled for it, let alone
-//! run. On other processors the models (`ci/loom.sh`) are what speaks for the orderings.
+//! Linux on x86-64 only. On other processors the models (`ci/loom.sh`) are what speaks for the orderings.
+//!
+//! There is code for macOS 14.4 and later in `sys/macos.rs` and `sys/macos/`, for all that Linux has and under the same names. It
+//! compiles, tests included (`ci/lint.sh` sees to that), and **nothing of it was ever run**, but for `sys/framing.rs`, whose tests
+//! run on Linux too. It follows Apple's headers and the published source of the kernel. A program with it does not start on an older
+//! macOS. What is weaker there than on Linux, if it works as it is meant:
+//!
+//! - Nothing is sealed. Shared memory gets its length once, so that it cannot shrink; but its pages are not all found when it is
+//!   made. A subscriber gets a descriptor that cannot be mapped for writing, but may make its mapping writable afterwards. So
+//!   premise 1 is taken for granted for subscribers, too.
+//! - A connection is bytes in a row with a length before each packet, which are sent as a whole because of the socket's low-water
+//!   mark.
+//! - A peer is found by its process id and start time, not by the connection alone. The id is that of the process that used its
+//!   end last.
+//! - Sockets are named by their whole path, of at most 103 bytes: a long name of a domain may not fit.
+//! - A full queue of a listener looks like a dead one. Whether the process id in the socket's name is in use decides.
+//! - Descriptors close on exec, but only from shortly after they are made.
+//! - Times do not count while the host sleeps, and a publisher waits for several links by looking every millisecond.
+//!
+//! Elsewhere this crate does not compile; the layer of topics does without it.
 //!
 #![cfg_attr(not(loom), doc = include_str!("../WIRE.md"))]
 // Models use a part of the crate only.

@@ -19,16 +19,16 @@
 //!    time is its own,
 //! 3. [`Process::is`] compares it with the start time in the peer's greeting: number and start time together name one
 //!    process.
+//!
+//! The calls are in `sys`; macOS, which has no pidfds, goes a way like the second there.
 
+use crate::sys;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open};
-use rustix::rand::{GetRandomFlags, getrandom};
-use std::ffi::{c_int, c_void};
+use rustix::process::getpid;
 use std::fmt;
-use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::str::FromStr;
 
 /// 16 bytes as people write them: groups of 8, 4, 4, 4 and 12 hexadecimal digits.
@@ -78,10 +78,7 @@ impl NodeId {
     /// The system gives no random bytes.
     pub fn random() -> io::Result<Self> {
         let mut bytes = [0; 16];
-        // A request of up to 256 bytes is answered in full or not at all.
-        if getrandom(&mut bytes, GetRandomFlags::empty())? != bytes.len() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        sys::random(&mut bytes)?;
         Ok(Self(bytes))
     }
 
@@ -137,10 +134,9 @@ impl BootId {
     ///
     /// # Errors
     ///
-    /// `/proc` is not mounted, or is not what it should be.
+    /// The system does not say (on Linux: `/proc` is not mounted).
     pub fn current() -> io::Result<Self> {
-        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-        let bytes = parse_id(text.trim_end()).ok_or(io::ErrorKind::InvalidData)?;
+        let bytes = parse_id(&sys::boot_id()?).ok_or(io::ErrorKind::InvalidData)?;
         Ok(Self(bytes))
     }
 
@@ -174,7 +170,7 @@ pub struct Identity {
     pub boot: BootId,
     /// Its number in its own pid namespace.
     pub pid: u32,
-    /// When it started, in the kernel's ticks since the boot.
+    /// When it started: on Linux in the kernel's ticks since the boot, on macOS in microseconds.
     pub start_time: u64,
     /// Its node.
     pub node: NodeId,
@@ -185,13 +181,13 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// `/proc` is not mounted, or is not what it should be.
+    /// The system does not say (on Linux: `/proc` is not mounted).
     pub fn here(node: NodeId) -> io::Result<Self> {
         let pid = getpid().as_raw_nonzero().get().unsigned_abs();
         Ok(Self {
             boot: BootId::current()?,
             pid,
-            start_time: start_time(pid)?,
+            start_time: sys::start_time(pid)?,
             node,
         })
     }
@@ -204,20 +200,6 @@ impl fmt::Display for Identity {
     }
 }
 
-/// When process `pid` started, from `/proc/<pid>/stat`.
-fn start_time(pid: u32) -> io::Result<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat"))?;
-    parse_start_time(&stat).ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
-/// The 22nd field. The second is the program's name in parentheses, and may hold anything, so counting starts after the
-/// last parenthesis.
-fn parse_start_time(stat: &[u8]) -> Option<u64> {
-    let name_end = stat.iter().rposition(|&c| c == b')')?;
-    let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
 /// What the kernel says of the process at the other end of a socket, when it connected or listened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credentials {
@@ -227,67 +209,6 @@ pub struct Credentials {
     pub uid: u32,
 }
 
-const SOL_SOCKET: c_int = if cfg!(any(
-    target_arch = "mips",
-    target_arch = "mips64",
-    target_arch = "sparc64"
-)) {
-    0xffff
-} else {
-    1
-};
-const SO_PEERCRED: c_int = if cfg!(any(target_arch = "powerpc", target_arch = "powerpc64")) {
-    21
-} else if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
-    18
-} else if cfg!(target_arch = "sparc64") {
-    0x40
-} else {
-    17
-};
-/// Absent before Linux 6.5.
-const SO_PEERPIDFD: c_int = if cfg!(target_arch = "sparc64") {
-    0x56
-} else {
-    77
-};
-
-unsafe extern "C" {
-    /// POSIX; `length` is a `socklen_t`.
-    fn getsockopt(
-        socket: c_int,
-        level: c_int,
-        name: c_int,
-        value: *mut c_void,
-        length: *mut u32,
-    ) -> c_int;
-}
-
-/// An option of a socket that consists of `N` integers.
-///
-/// Not by rustix: it lacks `SO_PEERPIDFD`, and gives the process id of `SO_PEERCRED` as a number that cannot be 0,
-/// which it is for a process in another pid namespace.
-fn option<const N: usize>(socket: BorrowedFd<'_>, name: c_int) -> Result<[c_int; N], Errno> {
-    let mut value = [0; N];
-    let size = (N * size_of::<c_int>()) as u32;
-    let mut length = size;
-    // SAFETY: `socket` is open while it is borrowed; `value` has `length` bytes, which may be written, and any bytes
-    // are integers.
-    let result = unsafe {
-        let value = value.as_mut_ptr().cast::<c_void>();
-        getsockopt(socket.as_raw_fd(), SOL_SOCKET, name, value, &mut length)
-    };
-    if result != 0 {
-        let error = io::Error::last_os_error();
-        return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
-    }
-    if length == size {
-        Ok(value)
-    } else {
-        Err(Errno::INVAL)
-    }
-}
-
 impl Credentials {
     /// Those of the process at the other end of `socket`.
     ///
@@ -295,11 +216,8 @@ impl Credentials {
     ///
     /// `socket` is not a connected Unix socket.
     pub fn of_peer(socket: BorrowedFd<'_>) -> io::Result<Self> {
-        let [pid, uid, _] = option::<3>(socket, SO_PEERCRED)?;
-        Ok(Self {
-            pid: u32::try_from(pid).ok().filter(|&pid| pid != 0),
-            uid: uid.cast_unsigned(),
-        })
+        let (pid, uid) = sys::credentials(socket)?;
+        Ok(Self { pid, uid })
     }
 }
 
@@ -350,8 +268,9 @@ impl From<Errno> for ProcessError {
 /// A process to be watched. Its descriptor is readable from the moment the whole process is gone.
 #[derive(Debug)]
 pub struct Process {
-    pidfd: OwnedFd,
-    /// Known where the pidfd was made from a number: see the module's third step.
+    /// The pidfd, or what the system has instead.
+    end: sys::EndFd,
+    /// Known where it was made from a number: see the module's third step.
     start_time: Option<u64>,
 }
 
@@ -362,38 +281,8 @@ impl Process {
     ///
     /// [`ProcessError`] has one variant for each thing to do about it.
     pub fn of_peer(socket: BorrowedFd<'_>) -> Result<Self, ProcessError> {
-        match option::<1>(socket, SO_PEERPIDFD) {
-            Ok([fd]) => {
-                // SAFETY: The kernel has just made this descriptor for us and nobody else knows it.
-                let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
-                Ok(Self {
-                    pidfd,
-                    start_time: None,
-                })
-            }
-            Err(Errno::NOPROTOOPT) => Self::by_number(socket),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
-    /// For kernels without `SO_PEERPIDFD`.
-    fn by_number(socket: BorrowedFd<'_>) -> Result<Self, ProcessError> {
-        let [pid, ..] = option::<3>(socket, SO_PEERCRED)?;
-        let pid = Pid::from_raw(pid).ok_or_else(|| {
-            let text = "the peer is in a pid namespace that is not visible from here";
-            ProcessError::Unsupported(io::Error::other(text))
-        })?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        let found = start_time(pid.as_raw_nonzero().get().unsigned_abs());
-        let mut process = Self {
-            pidfd,
-            start_time: None,
-        };
-        if process.has_ended() {
-            return Err(ProcessError::Ended);
-        }
-        process.start_time = Some(found.map_err(ProcessError::Unsupported)?);
-        Ok(process)
+        let (end, start_time) = sys::end_of_peer(socket)?;
+        Ok(Self { end, start_time })
     }
 
     /// True unless this is known not to be the process that `identity` names. To be asked before the peer is believed.
@@ -404,36 +293,35 @@ impl Process {
 
     /// True once the whole process is gone.
     pub fn has_ended(&self) -> bool {
-        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        loop {
-            match poll(&mut fds, Some(&now)) {
-                Err(Errno::INTR) => {}
-                // An answer that did not come is not a death.
-                result => return result == Ok(1),
-            }
+        is_over(self.end.as_fd())
+    }
+}
+
+/// True if the end that `fd` tells of has come.
+pub(crate) fn is_over(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    loop {
+        match poll(&mut fds, Some(&now)) {
+            Err(Errno::INTR) => {}
+            // An answer that did not come is not a death.
+            result => return result == Ok(1),
         }
     }
 }
 
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.end.as_fd()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-
-    fn pair() -> (OwnedFd, OwnedFd) {
-        let kind = SocketType::SEQPACKET;
-        socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap()
-    }
 
     #[test]
     fn node_id_reads_what_it_writes_and_nothing_else() {
@@ -456,33 +344,20 @@ mod tests {
     }
 
     #[test]
-    fn start_time_is_found_behind_any_program_name() {
-        let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21";
-        for name in ["a", "a b", ") S 1 (", "\u{e9}"] {
-            let stat = format!("77 ({name}) {rest}");
-            assert_eq!(parse_start_time(stat.as_bytes()), Some(4242));
-        }
-        assert_eq!(parse_start_time(b"77 (a) S 1"), None);
-        assert_eq!(parse_start_time(b""), None);
-        assert!(start_time(std::process::id()).unwrap() > 0);
-    }
-
-    #[test]
-    fn both_ways_to_a_pidfd_find_the_peer() {
-        let (ours, _theirs) = pair();
+    fn peer_is_found_and_told_from_a_later_one_with_its_number() {
+        let (ours, _theirs) = sys::pair().unwrap();
         let credentials = Credentials::of_peer(ours.as_fd()).unwrap();
         assert_eq!(credentials.pid, Some(std::process::id()));
         assert_eq!(credentials.uid, rustix::process::geteuid().as_raw());
         let mut identity = Identity::here(NodeId::random().unwrap()).unwrap();
-        let by_socket = Process::of_peer(ours.as_fd()).unwrap();
-        let by_number = Process::by_number(ours.as_fd()).unwrap();
-        for process in [&by_socket, &by_number] {
-            assert!(!process.has_ended());
-            assert!(process.is(&identity));
-        }
+        let mut process = Process::of_peer(ours.as_fd()).unwrap();
+        assert!(!process.has_ended());
+        assert!(process.is(&identity));
+        process.start_time = Some(identity.start_time);
+        assert!(process.is(&identity));
         // Another process that was given the number afterwards has another start time.
         identity.start_time += 1;
-        assert!(!by_number.is(&identity));
+        assert!(!process.is(&identity));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Sockets that carry packets of bytes and descriptors between processes of one user.
 //!
-//! `SOCK_SEQPACKET` keeps the borders of packets and their order, and says when the other end is closed. Nothing here
+//! `SOCK_SEQPACKET` keeps the borders of packets and their order, and says when the other end is closed; where it is not to be
+//! had, `sys` puts a length before each packet. Nothing here
 //! waits: what cannot be done now is an answer, and [`Watch`](crate::Watch) tells when to try again.
 //!
 //! What is received is bounded before it is received: [`PACKET_BYTES_MAX`] bytes and [`DESCRIPTORS_MAX`] descriptors.
@@ -14,17 +15,13 @@
 
 use crate::fork::{ControlFd, Forked, Origin};
 use crate::process::{Credentials, Process, ProcessError};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::io::{Errno, IoSlice, IoSliceMut};
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    accept_with, bind, connect, listen, recvmsg, sendmsg, socket_with,
-};
+use crate::sys::{self, Framing};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SocketAddrUnix, bind, connect, listen};
 use rustix::process::{Resource, geteuid, getrlimit};
 use std::fmt;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -60,11 +57,6 @@ impl fmt::Display for DescriptorLimit {
 
 fn is_limit(errno: Errno) -> bool {
     matches!(errno, Errno::MFILE | Errno::NFILE)
-}
-
-fn new_socket() -> Result<OwnedFd, Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
 }
 
 /// Why there is no [`Listener`].
@@ -267,7 +259,7 @@ impl Connection {
 
     /// Connects to the listener at `path`.
     pub(crate) fn to(path: &Path) -> Result<Self, ConnectError> {
-        let fd = new_socket()?;
+        let fd = sys::new_socket()?;
         let address = SocketAddrUnix::new(path)?;
         loop {
             match connect(&fd, &address) {
@@ -304,12 +296,12 @@ pub struct Listener {
 impl Listener {
     /// Listens at `path`, which does not exist yet.
     pub(crate) fn at(path: &Path) -> Result<Self, BindError> {
-        let fd = new_socket()?;
+        let fd = sys::new_socket()?;
         bind(&fd, &SocketAddrUnix::new(path)?)?;
         listen(&fd, BACKLOG)?;
         Ok(Self {
             fd: ControlFd::new(fd)?,
-            reserve: Mutex::new(Some(new_reserve()?)),
+            reserve: Mutex::new(Some(sys::inert()?)),
         })
     }
 
@@ -353,7 +345,7 @@ impl Listener {
         *reserve = None;
         // Another thread may take the number before we do; or the limit was lowered below it.
         let is_stuck = accept_now(&self.fd).map(drop).is_err();
-        *reserve = new_reserve().ok();
+        *reserve = sys::inert().ok();
         Err(AcceptError::NoDescriptor {
             limit: DescriptorLimit::now().0,
             is_stuck,
@@ -367,13 +359,9 @@ impl AsFd for Listener {
     }
 }
 
-fn new_reserve() -> Result<OwnedFd, Errno> {
-    eventfd(0, EventfdFlags::CLOEXEC)
-}
-
 fn accept_now(listener: &ControlFd) -> Result<Option<OwnedFd>, Errno> {
     loop {
-        match accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        match sys::accept(listener.as_fd()) {
             Ok(fd) => return Ok(Some(fd)),
             Err(Errno::AGAIN) => return Ok(None),
             // The second is a connection that was closed while it waited; the next one may be there.
@@ -538,12 +526,14 @@ impl fmt::Debug for Packet {
 #[derive(Debug)]
 pub struct Socket {
     fd: ControlFd,
+    framing: Framing,
 }
 
 impl Socket {
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         let fd = ControlFd::new(fd)?;
-        Ok(Self { fd })
+        let framing = Framing::new();
+        Ok(Self { fd, framing })
     }
 
     /// Where it was made.
@@ -567,20 +557,9 @@ impl Socket {
         if descriptors.len() > DESCRIPTORS_MAX {
             return Err(SendError::TooManyDescriptors(descriptors.len()));
         }
-        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
-        let mut control = SendAncillaryBuffer::new(&mut room);
-        if !descriptors.is_empty() {
-            let fits = control.push(SendAncillaryMessage::ScmRights(descriptors));
-            assert!(
-                fits,
-                "the room is made for the largest number of descriptors"
-            );
-        }
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         loop {
-            match sendmsg(&self.fd, &[IoSlice::new(bytes)], &mut control, flags) {
-                // The kernel takes a packet as a whole or not at all.
-                Ok(_) => return Ok(()),
+            match self.framing.send(self.fd.as_fd(), bytes, descriptors) {
+                Ok(()) => return Ok(()),
                 Err(Errno::INTR) => {}
                 // NOBUFS: there is no memory for it now.
                 Err(Errno::AGAIN | Errno::NOBUFS) => return Err(SendError::Full),
@@ -604,12 +583,11 @@ impl Socket {
             .check()
             .map_err(|Forked| RecvError::Forked)?;
         packet.clear();
-        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
-        let mut control = RecvAncillaryBuffer::new(&mut room);
-        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
         let received = loop {
-            let mut bytes = [IoSliceMut::new(&mut packet.room)];
-            match recvmsg(&self.fd, &mut bytes, &mut control, flags) {
+            let Packet {
+                room, descriptors, ..
+            } = &mut *packet;
+            match self.framing.recv(self.fd.as_fd(), room, descriptors) {
                 Ok(received) => break received,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(false),
@@ -617,19 +595,13 @@ impl Socket {
                 Err(errno) => return Err(RecvError::Io(errno.into())),
             }
         };
-        for message in control.drain() {
-            // Other kinds come only to those who ask for them.
-            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                packet.descriptors.extend(descriptors);
-            }
-        }
         // The room is rounded up, so one more than the limit may have come whole.
         let is_over = packet.descriptors.len() > DESCRIPTORS_MAX;
-        let error = if is_over || received.flags.contains(ReturnFlags::CTRUNC) {
+        let error = if is_over || received.has_lost_descriptors {
             RecvError::DescriptorsLost {
                 limit: DescriptorLimit::now().0,
             }
-        } else if received.flags.contains(ReturnFlags::TRUNC) {
+        } else if received.is_too_long {
             RecvError::TooLong
         } else if received.bytes == 0 {
             RecvError::Closed
@@ -643,7 +615,8 @@ impl Socket {
 
     /// True if the other end is closed. What it sent before can still be received.
     pub fn is_closed(&self) -> bool {
-        let mut fds = [PollFd::new(&self.fd, PollFlags::empty())];
+        // Linux tells it anyway; macOS has to be asked for it.
+        let mut fds = [PollFd::new(&self.fd, PollFlags::HUP)];
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -666,12 +639,13 @@ impl AsFd for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::net::socketpair;
+    use rustix::io::IoSlice;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
     use std::io::{Read, Write};
+    use std::mem::MaybeUninit;
 
     fn pair() -> (Socket, Socket) {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let (a, b) = sys::pair().unwrap();
         (Socket::new(a).unwrap(), Socket::new(b).unwrap())
     }
 
@@ -761,6 +735,8 @@ mod tests {
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     }
 
+    /// Where the system keeps the borders of packets; for the others see `sys/framing.rs`.
+    #[cfg(target_os = "linux")]
     #[test]
     fn packet_that_is_too_long_or_empty_is_refused() {
         let (a, b) = pair();

@@ -15,10 +15,11 @@
 //! to go on, that is told too, and from then on every use of the handle answers [`WatchEnded`] with the reason: nothing
 //! stalls silently.
 
-use crate::fork::{ControlFd, Forked};
+use crate::fork::Forked;
 use crate::process::Process;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::io::{Errno, read, write};
+use crate::sys::Alarm;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::any::Any;
 use std::fmt;
 use std::io;
@@ -128,7 +129,7 @@ struct Inbox {
 struct Shared {
     inbox: Mutex<Inbox>,
     /// Readable when there is something in the inbox.
-    bell: ControlFd,
+    bell: Alarm,
 }
 
 impl Shared {
@@ -138,8 +139,7 @@ impl Shared {
     }
 
     fn ring(&self) {
-        // It fails if the counter is full: then it has rung already.
-        let _ = write(&self.bell, &1_u64.to_ne_bytes());
+        self.bell.ring();
     }
 }
 
@@ -242,7 +242,6 @@ impl Watch {
     ///
     /// The system gave no thread or no descriptor.
     pub fn start(name: &str, on_fault: impl Fn(&str, &str) + Send + 'static) -> io::Result<Self> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let handle = WatchHandle {
             shared: Arc::new(Shared {
                 inbox: Mutex::new(Inbox {
@@ -250,7 +249,7 @@ impl Watch {
                     state: State::Running,
                     next_token: 0,
                 }),
-                bell: ControlFd::new(bell)?,
+                bell: Alarm::new()?,
             }),
         };
         let mut room = Room {
@@ -430,8 +429,7 @@ impl Room {
             Err(errno) => return Err(errno),
         }
         if !fds[0].revents().is_empty() {
-            // It fails if there is nothing to read any more.
-            let _ = read(&shared.bell, &mut [0; 8]);
+            shared.bell.silence();
         }
         let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
         let pairs = fds[1..].chunks_exact(2);

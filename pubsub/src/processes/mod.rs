@@ -89,8 +89,9 @@ use crate::snapshot::DomainSnapshot;
 use crate::transport::{Neighbourhood, Offered, Sought, Transport};
 use mproc_runtime::{Error, ErrorKind};
 use mproc_shm::{
-    ABI_HASH, Directory, DirectoryError, DirectoryProblem, Domain, Hello, Identity, MeetingError,
-    NodeId, OnMeeting, Origin, PROTOCOL, Peer, Protocols, Rendezvous, Watch, WatchHandle,
+    ABI_HASH, Directory, DirectoryError, DirectoryProblem, Domain, DomainError, Hello, Identity,
+    MeetingError, NodeId, OnMeeting, Origin, PROTOCOL, Peer, Protocols, Rendezvous, Watch,
+    WatchHandle,
 };
 use parking_lot::Mutex;
 use std::fmt;
@@ -98,6 +99,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::AcqRel;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
+
+/// See [`DomainOptions::is_available`](crate::DomainOptions::is_available).
+pub(crate) const IS_AVAILABLE: bool = true;
+
+/// Checks the name of a domain.
+///
+/// # Errors
+///
+/// `InvalidSetting`, saying what is wrong with it and where.
+pub(crate) fn check_domain(name: &str) -> Result<(), Error> {
+    Domain::new(name).map(drop).map_err(invalid_domain)
+}
+
+fn invalid_domain(error: DomainError) -> Error {
+    Error::new(ErrorKind::InvalidSetting, error.to_string()).with_source(error)
+}
 
 /// A node's membership in a domain of processes.
 pub(crate) struct Processes {
@@ -118,12 +135,9 @@ impl Processes {
         node: Weak<dyn Neighbourhood>,
     ) -> Result<Arc<Self>, Error> {
         options.check()?;
-        let invalid = |error: mproc_shm::DomainError| {
-            Error::new(ErrorKind::InvalidSetting, error.to_string()).with_source(error)
-        };
         let domain = match &options.domain {
-            Some(name) => Domain::new(name).map_err(invalid)?,
-            None => Domain::from_environment().map_err(invalid)?,
+            Some(name) => Domain::new(name).map_err(invalid_domain)?,
+            None => Domain::from_environment().map_err(invalid_domain)?,
         };
         let directory = match &options.base {
             Some(base) => Directory::open_at(base, &domain),

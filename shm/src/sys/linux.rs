@@ -1,5 +1,12 @@
 //! Linux: sealed memfds, and futexes on words that several processes map.
 
+pub(crate) mod descriptors;
+pub(crate) mod directory;
+pub(crate) mod process;
+pub(crate) mod socket;
+#[cfg(test)]
+mod tests;
+
 use super::map::Map;
 use crate::error::{SegmentError, SegmentErrorKind};
 use crate::fork::Origin;

@@ -5,7 +5,7 @@
 //! | [`Map::word`]    | a reference to atomics only  | any bits are a value of it, and others may change it any time |
 //! | [`Map::bytes`]   | a raw pointer                | making it is safe; whoever reads through it says why it may   |
 //!
-//! Both check the place against the length of the mapping, and the file behind it cannot shrink (it is sealed), so that
+//! Both check the place against the length of the mapping, and the file behind it cannot shrink (its length is final), so that
 //! every address inside is backed by memory for as long as the [`Map`] lives.
 
 use crate::fork::Origin;
@@ -45,7 +45,7 @@ pub(crate) struct Map {
 }
 
 impl Map {
-    /// Takes over `raw`, of a file that is sealed against shrinking. `writable` says how it was mapped, and
+    /// Takes over `raw`, of a file that cannot shrink. `writable` says how it was mapped, and
     /// `origin` where: children do not have it.
     pub(crate) fn new(raw: MmapRaw, writable: bool, origin: Origin) -> Self {
         let raw = ManuallyDrop::new(raw);
