@@ -4,7 +4,10 @@
 //! [`Origin`] first, which is a load or two, and then says so, or does nothing. That a process was forked is known once one of its
 //! nodes has joined a domain.
 
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+pub(crate) use crate::no_processes::Origin;
 use mproc_runtime::{Error, ErrorKind};
+#[cfg(any(target_os = "linux", target_os = "macos"))]
 pub(crate) use mproc_shm::Origin;
 
 /// `cannot` says what was to be done.

@@ -3,6 +3,7 @@
 
 use crate::transport::{Neighbourhood, Transport};
 use mproc_runtime::{Error, ErrorKind};
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
@@ -11,6 +12,25 @@ const DOMAIN_BYTES_MAX: usize = 64;
 
 /// See [`DomainOptions::is_available`](crate::DomainOptions::is_available).
 pub(crate) const IS_AVAILABLE: bool = false;
+
+/// The process in which a handle was made. Without a domain nobody is told of forks: see `forked.rs`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin;
+
+#[cfg_attr(any(target_os = "linux", target_os = "macos"), expect(dead_code))]
+impl Origin {
+    pub(crate) fn now() -> Self {
+        Self
+    }
+
+    pub(crate) fn is_here(self) -> bool {
+        true
+    }
+
+    pub(crate) fn check(self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
 
 /// What a node would join with. The numbers are those of `processes`.
 #[derive(Clone, Debug, PartialEq, Eq)]
