@@ -92,6 +92,7 @@ impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
             settings.capacity = settings.capacity.min(max_leases);
         }
         let (sender, receiver) = crossbeam_channel::unbounded();
+        let sources = Sources::new(settings.copies_first);
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             id: SubscriptionId::next(),
@@ -113,7 +114,7 @@ impl<T: ?Sized + Send + Sync + 'static> Channel<T> {
             }),
             settings,
             receiver,
-            sources: Sources::default(),
+            sources,
             moving: AtomicBool::new(false),
             look_again: AtomicBool::new(false),
             runtime: runtime.without_guard(),

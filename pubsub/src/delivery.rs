@@ -43,6 +43,8 @@ pub(crate) struct Settings<T: ?Sized + 'static> {
     pub(crate) filter: Option<Filter<T>>,
     /// How values travel, if that is known without a topic.
     pub(crate) codec: Option<&'static Codec<T>>,
+    /// What other processes publish is copied before it is looked at.
+    pub(crate) copies_first: bool,
 }
 
 pub(crate) struct Delivery<T: ?Sized + 'static> {
@@ -137,7 +139,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
                 closed: None,
                 receivers: Receivers::default(),
             }),
-            sources: Sources::default(),
+            sources: Sources::new(settings.copies_first),
             sources_turn: AtomicBool::new(false),
             told: AtomicBool::new(false),
             source_arrival: AtomicU64::new(0),
@@ -1001,6 +1003,10 @@ mod tests {
     impl Lease for Bytes {
         fn bytes(&self) -> &[u8] {
             &self.0
+        }
+
+        fn copied(&self) -> Vec<u8> {
+            self.0.clone()
         }
 
         fn stamp(&self) -> &Stamp {

@@ -160,14 +160,11 @@ impl<T: ?Sized + Send + Sync + 'static> Reader<T> for Typed<T> {
             (0..bytes.len(), Vec::new())
         };
         let value = match self.codec.in_place() {
-            Some(in_place) => {
-                if (in_place.view)(&bytes[range.clone()]).is_none() {
-                    // It says what is wrong.
-                    self.codec.decode(&bytes[range.clone()])?;
-                    return Err(CodecError::new("the value is not aligned"));
-                }
-                None
-            }
+            Some(in_place) => match (in_place.view)(&bytes[range.clone()]) {
+                Some(_) => None,
+                // It does not stand where such a value may stand, so it is moved; or it is none, and this says why.
+                None => Some(Arc::new(self.codec.decode(&bytes[range.clone()])?)),
+            },
             // Only if another subscription has it, too, is it looked for.
             None if Arc::strong_count(&self.decoded) > 1 => match self.decoded.find(&stamp) {
                 Some(value) => Some(value),

@@ -5,7 +5,7 @@
 use crate::codec::CodecError;
 use crate::reader::Reader;
 use crate::sample::Body;
-use crate::transport::{Ending, Inlet, Lease, Took};
+use crate::transport::{Ending, Inlet, Lease, Stamp, Took};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ pub(crate) struct Source<T: ?Sized + 'static> {
 
 /// The sources of a subscription.
 pub(crate) struct Sources<T: ?Sized + 'static> {
+    copies_first: bool,
     /// False while there are none. Written under the lock.
     any: AtomicBool,
     state: Mutex<State<T>>,
@@ -63,11 +64,35 @@ pub(crate) struct Undecoded<T: ?Sized + 'static> {
     reader: Arc<dyn Reader<T>>,
     source: u64,
     gap: u64,
+    copies_first: bool,
 }
 
-impl<T: ?Sized + 'static> Default for Sources<T> {
-    fn default() -> Self {
+/// A sample of which a copy is read. Its memory stays leased all the same: whoever waits for it to come back waits for the
+/// handler.
+struct Copied {
+    bytes: Vec<u8>,
+    lease: Box<dyn Lease>,
+}
+
+impl Lease for Copied {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn copied(&self) -> Vec<u8> {
+        self.bytes.clone()
+    }
+
+    fn stamp(&self) -> &Stamp {
+        self.lease.stamp()
+    }
+}
+
+impl<T: ?Sized + 'static> Sources<T> {
+    /// None yet. With `copies_first` bytes are copied before they are looked at.
+    pub(crate) fn new(copies_first: bool) -> Self {
         Self {
+            copies_first,
             any: AtomicBool::new(false),
             state: Mutex::new(State {
                 list: Vec::new(),
@@ -168,7 +193,7 @@ impl<T: ?Sized + Send + Sync + 'static> Sources<T> {
     pub(crate) fn take(&self) -> Arrival<T> {
         let (taken, ended) = {
             let mut state = self.state.lock();
-            let taken = state.take();
+            let taken = state.take(self.copies_first);
             self.any.store(
                 !state.list.is_empty() || state.overflowed,
                 Ordering::Release,
@@ -218,7 +243,7 @@ impl<T: ?Sized + Send + Sync + 'static> Sources<T> {
 }
 
 impl<T: ?Sized + Send + Sync + 'static> State<T> {
-    fn take(&mut self) -> Arrival<T> {
+    fn take(&mut self, copies_first: bool) -> Arrival<T> {
         let mut at_limit = false;
         let mut passed = 0;
         while passed < self.list.len() {
@@ -235,6 +260,7 @@ impl<T: ?Sized + Send + Sync + 'static> State<T> {
                             lease,
                             reader: source.reader.clone(),
                             source: source.number,
+                            copies_first,
                             gap: gap.saturating_add(std::mem::take(&mut source.carried_gap)),
                         });
                     }
@@ -288,11 +314,18 @@ pub(crate) struct Taken<T: ?Sized + 'static> {
 impl<T: ?Sized + Send + Sync + 'static> Undecoded<T> {
     /// Decodes it. No lock is held.
     pub(crate) fn decode(self) -> Taken<T> {
+        let lease = if self.copies_first {
+            let bytes = self.lease.copied();
+            let lease = self.lease;
+            Box::new(Copied { bytes, lease })
+        } else {
+            self.lease
+        };
         Taken {
             source: self.source,
-            publisher: self.lease.stamp().publisher,
+            publisher: lease.stamp().publisher,
             gap: self.gap,
-            body: self.reader.read(self.lease),
+            body: self.reader.read(lease),
         }
     }
 }

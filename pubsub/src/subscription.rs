@@ -41,6 +41,7 @@ pub struct SubscriptionOptions<T: ?Sized + 'static> {
     max_leases: Option<usize>,
     filter: Option<Filter<T>>,
     codec: Option<&'static Codec<T>>,
+    copies_first: bool,
 }
 
 impl<T: ?Sized + 'static> SubscriptionOptions<T> {
@@ -52,6 +53,7 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
             max_leases: None,
             filter: None,
             codec: None,
+            copies_first: false,
         }
     }
 
@@ -89,6 +91,13 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
     /// capacity no larger than `count`.
     pub fn max_leases(mut self, count: usize) -> Self {
         self.max_leases = Some(count);
+        self
+    }
+
+    /// Copies what other processes publish before it is decoded or read. Without this it is read where it was filled, which
+    /// trusts those processes, of the same user, not to write to what is leased.
+    pub fn copies_first(mut self) -> Self {
+        self.copies_first = true;
         self
     }
 
@@ -143,6 +152,7 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
             max_leases: self.max_leases,
             filter: self.filter,
             codec: self.codec,
+            copies_first: self.copies_first,
         })
     }
 }

@@ -242,7 +242,10 @@ pub(crate) enum Ending {
 
 /// The bytes of a sample, unchanged until it is dropped. Dropping it gives them back.
 pub(crate) trait Lease: Send + Sync {
+    /// In place. Whoever published them is trusted not to change them meanwhile.
     fn bytes(&self) -> &[u8];
+    /// A copy of them, whatever their publisher does meanwhile.
+    fn copied(&self) -> Vec<u8>;
     fn stamp(&self) -> &Stamp;
 }
 

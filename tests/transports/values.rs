@@ -116,6 +116,34 @@ fn what_is_read_in_place_has_no_copy() {
 }
 
 #[test]
+fn what_is_copied_first_is_the_same_and_leased_as_long() {
+    both(|pair| {
+        let frames = SubscriptionOptions::new().copies_first();
+        let frames = pair.subscribe.subscription_with(&FRAMES, frames).unwrap();
+        let reports = SubscriptionOptions::new().copies_first();
+        let reports = pair.subscribe.subscription_with(&REPORTS, reports).unwrap();
+        let to_frames = pair.publisher(&FRAMES, 1);
+        for len in [0, 1, 9, 100_000] {
+            let mut loan = to_frames.loan(len).unwrap();
+            loan.fill(3);
+            loan.publish().unwrap();
+            let frame = recv(&frames);
+            assert_eq!(*frame, vec![3; len]);
+            assert!(to_frames.flush(Duration::ZERO).is_err());
+            drop(frame);
+            to_frames.flush(LONG).unwrap();
+        }
+        let to_reports = pair.publisher(&REPORTS, 1);
+        to_reports
+            .publish_with_parts(Report::Nothing, vec![vec![1, 2], vec![3]])
+            .unwrap();
+        let report = recv(&reports);
+        assert_eq!(*report, Report::Nothing);
+        assert!(report.parts().eq([&[1, 2][..], &[3]]));
+    });
+}
+
+#[test]
 fn a_value_is_decoded_once_in_each_process() {
     both(|pair| {
         let a = pair.subscribe.subscription(&REPORTS).unwrap();

@@ -188,6 +188,12 @@ impl Lease for LeaseInShm {
         self.lease.payload()
     }
 
+    fn copied(&self) -> Vec<u8> {
+        let mut copy = Vec::new();
+        self.lease.copy_into(&mut copy);
+        copy
+    }
+
     fn stamp(&self) -> &Stamp {
         &self.stamp
     }
