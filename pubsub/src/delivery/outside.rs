@@ -1,0 +1,296 @@
+//! What comes to a subscription from other nodes: whoever receives takes it from the links itself.
+
+use super::{Closed, Delivery};
+use crate::codec::CodecError;
+use crate::reader::Reader;
+use crate::sample::{Body, Item, Sample};
+use crate::sources::Arrival;
+use crate::subscriber::Subscriber as _;
+use crate::transport::Inlet;
+use mproc_runtime::{DropCause, hook};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What was fetched from the sources.
+pub(super) enum Fetched<T: ?Sized + 'static> {
+    Sample(Arc<dyn Body<T>>, u64),
+    Nothing,
+    LeaseLimit,
+}
+
+/// As many leases of one source are held as may be.
+pub(crate) struct AtLimit;
+
+impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
+    /// One more source. Gives it back if the subscription has ended.
+    pub(crate) fn open(
+        &self,
+        inlet: Box<dyn Inlet>,
+        reader: Arc<dyn Reader<T>>,
+    ) -> Result<(), Box<dyn Inlet>> {
+        self.sources.open(inlet, reader)
+    }
+
+    /// Looks whether a source has news, and tells whoever receives. True if there was something that nobody was told of.
+    pub(crate) fn look_outside(&self) -> bool {
+        if !self.sources.any() || self.is_paused() || self.is_ended() || self.is_at_lease_limit() {
+            return false;
+        }
+        let Some(bell) = self.bell.get() else {
+            // Only what wakes a receiver is told: news of another kind are dealt with.
+            if self.sources.available() == 0 {
+                return false;
+            }
+            // AcqRel, partner: the swap in `enlisted`. Whoever takes it down sees what we have seen.
+            let was_told = self.told.swap(true, Ordering::AcqRel);
+            if !was_told {
+                self.ring_now();
+            }
+            return !was_told;
+        };
+        if !self.sources.have_news() {
+            return false;
+        }
+        if let Some(arrival) = bell.next_arrival() {
+            // Relaxed: only the lane's driver reads it.
+            self.source_arrival.store(arrival, Ordering::Relaxed);
+        }
+        let was_rung = std::mem::replace(&mut self.state.lock().rung, true);
+        if !was_rung {
+            bell.ring();
+        }
+        !was_rung
+    }
+
+    /// A receiver stands in line now. What came before that was perhaps told to nobody.
+    pub(super) fn enlisted(&self) {
+        // Partner: the swap in `look_outside`. Also while there is no source: what the last one told must not count for the next.
+        self.told.swap(false, Ordering::AcqRel);
+        if self.sources.any() {
+            self.look_outside();
+        }
+    }
+
+    /// Takes what the sources have: decodes it, and asks the filter. No lock is held.
+    pub(super) fn fetch(&self) -> Fetched<T> {
+        loop {
+            let undecoded = match self.sources.take() {
+                Arrival::Sample(undecoded) => undecoded,
+                Arrival::Nothing => return Fetched::Nothing,
+                Arrival::LeaseLimit => return Fetched::LeaseLimit,
+                Arrival::Overflowed => {
+                    self.close(Closed::Full);
+                    return Fetched::Nothing;
+                }
+            };
+            let taken = undecoded.decode();
+            let (source, gap) = (taken.source, taken.gap);
+            match taken.body {
+                Ok(body) if self.passes(&body) => return Fetched::Sample(body, gap),
+                Ok(_unwanted) => self.sources.carry_gap(source, gap),
+                Err(error) => {
+                    self.sources.carry_gap(source, gap.saturating_add(1));
+                    let is_new = self.sources.is_new_to_report(source, taken.publisher);
+                    self.drop_undecodable(is_new, &error);
+                }
+            }
+        }
+    }
+
+    fn drop_undecodable(&self, is_new: bool, error: &CodecError) {
+        {
+            let mut state = self.state.lock();
+            state.from_sources += 1;
+            state.drops.add(DropCause::Undecodable, 1);
+        }
+        if is_new {
+            hook::remote(&format!("{}: a value is dropped: {error}", self.label()));
+        }
+        self.dead_letter(DropCause::Undecodable);
+    }
+
+    /// The sample of what was fetched.
+    pub(super) fn fetched(self: &Arc<Self>, body: Arc<dyn Body<T>>, gap: u64) -> Sample<T> {
+        let (number, others_wait) = {
+            let mut state = self.state.lock();
+            state.from_sources += 1;
+            let others_wait = state.receivers.is_waited_for();
+            (self.taken.note_gap(gap), others_wait)
+        };
+        if others_wait {
+            // There may be more than they were told of.
+            self.enlisted();
+        }
+        let item = Item {
+            body,
+            number,
+            arrival: 0,
+            in_flight: None,
+        };
+        Sample::new(item, self.receipt(gap, self.runtime.now()))
+    }
+
+    // ---- for a processor's lane, on its driver's thread
+
+    pub(crate) fn has_sources(&self) -> bool {
+        self.sources.any()
+    }
+
+    /// Queue and sources were found empty. False if something has come meanwhile: then it is to be looked at again.
+    pub(crate) fn found_nothing(&self) -> bool {
+        {
+            let mut state = self.state.lock();
+            if self.is_ended() {
+                return true;
+            }
+            if !state.queue.is_empty() {
+                return false;
+            }
+            state.rung = false;
+        }
+        if self.is_at_lease_limit() || !self.sources.have_news() {
+            return true;
+        }
+        // Whoever has rung since has seen that: it stands on the processor's list again.
+        std::mem::replace(&mut self.state.lock().rung, true)
+    }
+
+    pub(crate) fn next_from_sources(self: &Arc<Self>) -> Result<Option<Sample<T>>, AtLimit> {
+        if !self.sources.any() {
+            return Ok(None);
+        }
+        match self.fetch() {
+            Fetched::Sample(body, gap) => {
+                if let Some(bell) = self.bell.get()
+                    && let Some(arrival) = bell.next_arrival()
+                {
+                    self.source_arrival.store(arrival, Ordering::Relaxed);
+                }
+                Ok(Some(self.fetched(body, gap)))
+            }
+            Fetched::Nothing => Ok(None),
+            Fetched::LeaseLimit => Err(AtLimit),
+        }
+    }
+
+    /// When what waits at the sources arrived, if anything does.
+    pub(crate) fn source_arrival(&self) -> Option<u64> {
+        let arrival = self.source_arrival.load(Ordering::Relaxed);
+        self.sources.have_news().then_some(arrival)
+    }
+
+    /// From now on only what waits at the sources is taken.
+    pub(crate) fn drain_sources(&self) {
+        self.sources.drain();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reader::{RemoteNodes, Typed};
+    use crate::subscription::SubscriptionOptions;
+    use crate::topic::Topic;
+    use crate::transport::{Ending, Lease, Stamp, Took};
+    use mproc_runtime::Runtime;
+    use std::sync::OnceLock;
+    use std::sync::atomic::AtomicBool;
+    use std::task::{Wake, Waker};
+    use std::time::Instant;
+
+    const NUMBERS: Topic<u64> = Topic::new("numbers");
+
+    /// A link with one sample, and then its end.
+    struct OneSample {
+        left: bool,
+        over: bool,
+    }
+
+    impl Inlet for OneSample {
+        fn has_news(&self) -> bool {
+            !self.over
+        }
+
+        fn take(&mut self) -> Took {
+            if std::mem::take(&mut self.left) {
+                let lease = Box::new(Bytes(NUMBERS.encode(&7).unwrap()));
+                return Took::Sample { lease, gap: 0 };
+            }
+            self.over = true;
+            Took::Ended(Ending::Left(String::new()))
+        }
+
+        fn queued(&self) -> usize {
+            usize::from(self.left)
+        }
+
+        fn settle(&mut self) -> Option<Ending> {
+            self.over = true;
+            Some(Ending::Left(String::new()))
+        }
+    }
+
+    struct Bytes(Vec<u8>);
+
+    impl Lease for Bytes {
+        fn bytes(&self) -> &[u8] {
+            &self.0
+        }
+
+        fn copied(&self) -> Vec<u8> {
+            self.0.clone()
+        }
+
+        fn stamp(&self) -> &Stamp {
+            static STAMP: OnceLock<Stamp> = OnceLock::new();
+            STAMP.get_or_init(|| Stamp {
+                topic: NUMBERS.id(),
+                publisher: 1,
+                sequence: 0,
+                published: Instant::now(),
+                has_parts: false,
+            })
+        }
+    }
+
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A receiver came while there was no source, after one that had told of its sample without anybody in line. What the next
+    /// source told was taken for told already: the receiver slept beside a sample.
+    #[test]
+    fn receiver_is_woken_by_the_first_news_of_a_source_that_comes_later() {
+        let runtime = Runtime::simulated(1);
+        let settings = SubscriptionOptions::new().settings(&runtime, NUMBERS.name(), NUMBERS.id());
+        let settings = settings.unwrap();
+        let delivery = Delivery::new(&runtime, NUMBERS.name(), NUMBERS.id(), settings);
+        let from = RemoteNodes::default().get([1; 16]);
+        let open = || {
+            let from = from.clone();
+            let reader = Typed::new(NUMBERS.name(), NUMBERS.id(), NUMBERS.codec_ref(), from);
+            let inlet = OneSample {
+                left: true,
+                over: false,
+            };
+            let opened = delivery.open(Box::new(inlet), Arc::new(reader));
+            assert!(opened.is_ok());
+        };
+        open();
+        assert!(delivery.look_outside());
+        assert_eq!(*delivery.try_recv().unwrap().unwrap(), 7);
+        assert!(delivery.try_recv().unwrap().is_none());
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(woken.clone());
+        let mut ticket = None;
+        assert!(delivery.poll_recv(&mut ticket, &waker).is_pending());
+        open();
+        assert!(delivery.look_outside());
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert!(delivery.poll_recv(&mut ticket, &waker).is_ready());
+    }
+}
