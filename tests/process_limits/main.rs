@@ -36,7 +36,10 @@ fn node(base: &Path) -> Result<Node, Error> {
     if let Ok(bytes) = env::var("LIMITS_BYTES") {
         domain = domain.topic_bytes(bytes.parse().unwrap());
     }
-    Node::builder().domain_with(domain).build()
+    Node::builder()
+        .options(mproc::Options::default())
+        .domain_with(domain)
+        .build()
 }
 
 /// What the other processes run.

@@ -23,7 +23,13 @@ fn say(line: &str) {
 pub(crate) fn act(domain: &str, base: &Path) {
     let domain = DomainOptions::new(domain).unwrap().directory(base);
     let mut acting = Acting {
-        node: Some(Node::builder().domain_with(domain).build().unwrap()),
+        node: Some(
+            Node::builder()
+                .options(mproc::Options::default())
+                .domain_with(domain)
+                .build()
+                .unwrap(),
+        ),
         subscription: None,
         held: Vec::new(),
         handlers: Vec::new(),

@@ -148,7 +148,11 @@ impl Place {
 
     fn node_with(&self, change: impl FnOnce(DomainOptions) -> DomainOptions) -> Node {
         let domain = change(self.options());
-        Node::builder().domain_with(domain).build().unwrap()
+        Node::builder()
+            .options(mproc::Options::default())
+            .domain_with(domain)
+            .build()
+            .unwrap()
     }
 
     /// A process with a node of this domain.

@@ -32,7 +32,11 @@ fn node() -> Node {
     let domain = DomainOptions::new("soak").unwrap().directory(base);
     // Little enough that it is short now and then.
     let domain = domain.topic_bytes(4 << 20);
-    Node::builder().domain_with(domain).build().unwrap()
+    Node::builder()
+        .options(mproc::Options::default())
+        .domain_with(domain)
+        .build()
+        .unwrap()
 }
 
 pub(crate) fn act(role: &str) {
