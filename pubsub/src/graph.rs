@@ -17,7 +17,7 @@ use crate::pattern::Pattern;
 use crate::processes::Processes;
 use crate::publisher::{Publisher, PublisherOptions};
 use crate::reader::RemoteNodes;
-use crate::remote::{self, Receiver, ToMsgs, ToPattern, ToTopic};
+use crate::remote::{self, AsMessages, OfPattern, OfTopic, Receiver, Seeker};
 use crate::remote_link::RemoteLink;
 use crate::snapshot::{DomainSnapshot, TopicSnapshot};
 use crate::subscriber::{Afterwards, Closed, Joining, Late, Subscriber};
@@ -549,11 +549,14 @@ impl Graph {
         }
         let graph = Arc::downgrade(self);
         self.seek(runtime, topic.name(), || {
-            Arc::new(ToTopic {
+            let seeks = OfTopic {
                 key: remote::key(topic.name(), topic.id(), topic.codec_ref()),
                 codec: topic.codec_ref(),
+            };
+            Arc::new(Seeker {
                 receiver,
                 graph,
+                seeks,
             })
         })?;
         // Those that were met before the topic was declared.
@@ -637,11 +640,10 @@ impl Graph {
         };
         let graph = Arc::downgrade(self);
         self.seek(runtime, "", || {
-            Arc::new(ToPattern {
-                matches,
-                codec,
+            Arc::new(Seeker {
                 receiver: delivery.clone(),
                 graph,
+                seeks: OfPattern { matches, codec },
             })
         })
     }
@@ -660,10 +662,10 @@ impl Graph {
             .map_err(|()| has_ended("cannot subscribe to messages".to_owned()))?;
         let graph = Arc::downgrade(self);
         self.seek(runtime, "", || {
-            Arc::new(ToMsgs {
-                matches,
+            Arc::new(Seeker {
                 receiver: delivery.clone(),
                 graph,
+                seeks: AsMessages { matches },
             })
         })
     }

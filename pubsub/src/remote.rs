@@ -6,7 +6,7 @@ use crate::delivery::Delivery;
 use crate::graph::{Graph, Matches};
 use crate::id::{SubscriptionId, TopicId};
 use crate::msg::Msg;
-use crate::reader::{Reader, Typed, Unknown};
+use crate::reader::{Reader, RemoteNode, Typed, Unknown};
 use crate::remote_link::RemoteLink;
 use crate::topic::{self, Topic};
 use crate::topic_core::TopicCore;
@@ -132,12 +132,66 @@ impl<T: ?Sized + Send + Sync + 'static> Receiver<T> for Channel<T> {
     }
 }
 
-/// A subscription to one topic, and to those that are connected to it.
-pub(crate) struct ToTopic<T: ?Sized + 'static> {
-    pub(crate) key: TopicKey,
-    pub(crate) codec: &'static Codec<T>,
+/// A subscription of this node: who receives, and what it seeks.
+pub(crate) struct Seeker<T: ?Sized + 'static, S> {
     pub(crate) receiver: Arc<dyn Receiver<T>>,
     pub(crate) graph: Weak<Graph>,
+    pub(crate) seeks: S,
+}
+
+/// What a subscription seeks at other nodes, and how it reads that.
+pub(crate) trait Seeks<T: ?Sized>: Send + Sync {
+    /// As [`Sought::wants`].
+    fn wants(&self, theirs: &TopicKey, graph: &Graph) -> Result<bool, Error>;
+    fn reader(&self, theirs: &TopicKey, from: Arc<RemoteNode>, graph: &Graph)
+    -> Arc<dyn Reader<T>>;
+}
+
+impl<T, S> Sought for Seeker<T, S>
+where
+    T: ?Sized + Send + Sync + 'static,
+    S: Seeks<T>,
+{
+    fn id(&self) -> SubscriptionId {
+        self.receiver.subscription()
+    }
+
+    fn wants(&self, key: &TopicKey) -> Result<bool, Error> {
+        match self.graph.upgrade() {
+            Some(graph) => self.seeks.wants(key, &graph),
+            None => Ok(false),
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        self.receiver.terms()
+    }
+
+    fn bell(&self) -> Option<LaneBell> {
+        self.receiver.lane()
+    }
+
+    fn open(&self, from: &Remote, key: &TopicKey, inlet: Box<dyn Inlet>) -> bool {
+        let Some(graph) = self.graph.upgrade() else {
+            return false;
+        };
+        let from = graph.remote_nodes().get(from.node);
+        let reader = self.seeks.reader(key, from, &graph);
+        self.receiver.open(inlet, reader).is_ok()
+    }
+
+    fn look(&self) -> bool {
+        self.receiver.look_outside()
+    }
+}
+
+fn typed<T: ?Sized + Send + Sync + 'static>(
+    codec: &'static Codec<T>,
+    theirs: &TopicKey,
+    from: Arc<RemoteNode>,
+) -> Arc<dyn Reader<T>> {
+    let name = topic::intern(&theirs.name);
+    Arc::new(Typed::new(name, theirs.id, codec, from))
 }
 
 /// True if `theirs` is what we want, apart from its name and id. The error names both.
@@ -161,143 +215,80 @@ fn fits(ours: &TopicKey, theirs: &TopicKey) -> Result<(), Error> {
     Ok(())
 }
 
-impl<T: ?Sized + Send + Sync + 'static> Sought for ToTopic<T> {
-    fn id(&self) -> SubscriptionId {
-        self.receiver.subscription()
-    }
+/// One topic, and those that are connected to it.
+pub(crate) struct OfTopic<T: ?Sized + 'static> {
+    pub(crate) key: TopicKey,
+    pub(crate) codec: &'static Codec<T>,
+}
 
-    fn wants(&self, key: &TopicKey) -> Result<bool, Error> {
-        let leads_here = key.id == self.key.id
-            || self
-                .graph
-                .upgrade()
-                .is_some_and(|graph| graph.leads_to(key.id, self.key.id));
-        if !leads_here {
+impl<T: ?Sized + Send + Sync + 'static> Seeks<T> for OfTopic<T> {
+    fn wants(&self, theirs: &TopicKey, graph: &Graph) -> Result<bool, Error> {
+        let is_it = theirs.id == self.key.id;
+        if !is_it && !graph.leads_to(theirs.id, self.key.id) {
             return Ok(false);
         }
-        if key.id == self.key.id && key.name != self.key.name {
+        if is_it && theirs.name != self.key.name {
             let text = format!(
                 "topic {:?} of another process has the id of topic {:?}, {:?}",
-                key.label(),
+                theirs.label(),
                 self.key.label(),
-                key.id
+                theirs.id
             );
             return Err(Error::new(ErrorKind::TypeConflict, text));
         }
-        fits(&self.key, key).map(|()| true)
+        fits(&self.key, theirs).map(|()| true)
     }
 
-    fn terms(&self) -> Terms {
-        self.receiver.terms()
-    }
-
-    fn bell(&self) -> Option<LaneBell> {
-        self.receiver.lane()
-    }
-
-    fn open(&self, from: &Remote, key: &TopicKey, inlet: Box<dyn Inlet>) -> bool {
-        let Some(graph) = self.graph.upgrade() else {
-            return false;
-        };
-        let from = graph.remote_nodes().get(from.node);
-        let reader = Typed::new(topic::intern(&key.name), key.id, self.codec, from);
-        self.receiver.open(inlet, Arc::new(reader)).is_ok()
-    }
-
-    fn look(&self) -> bool {
-        self.receiver.look_outside()
+    fn reader(&self, theirs: &TopicKey, from: Arc<RemoteNode>, _: &Graph) -> Arc<dyn Reader<T>> {
+        typed(self.codec, theirs, from)
     }
 }
 
-/// A subscription to all topics of a pattern and one type.
-pub(crate) struct ToPattern<T: ?Sized + 'static> {
+/// All topics of a pattern and one type.
+pub(crate) struct OfPattern<T: ?Sized + 'static> {
     pub(crate) matches: Arc<Matches>,
     pub(crate) codec: &'static Codec<T>,
-    pub(crate) receiver: Arc<dyn Receiver<T>>,
-    pub(crate) graph: Weak<Graph>,
 }
 
-impl<T: ?Sized + Send + Sync + 'static> Sought for ToPattern<T> {
-    fn id(&self) -> SubscriptionId {
-        self.receiver.subscription()
-    }
-
-    fn wants(&self, theirs: &TopicKey) -> Result<bool, Error> {
+impl<T: ?Sized + Send + Sync + 'static> Seeks<T> for OfPattern<T> {
+    fn wants(&self, theirs: &TopicKey, _: &Graph) -> Result<bool, Error> {
         // Those of another type are simply not what the pattern asks for.
         let ours = key("", theirs.id, self.codec);
         Ok(self.matches.matches(&theirs.name, theirs.id) && fits(&ours, theirs).is_ok())
     }
 
-    fn terms(&self) -> Terms {
-        self.receiver.terms()
-    }
-
-    fn bell(&self) -> Option<LaneBell> {
-        self.receiver.lane()
-    }
-
-    fn open(&self, from: &Remote, key: &TopicKey, inlet: Box<dyn Inlet>) -> bool {
-        let Some(graph) = self.graph.upgrade() else {
-            return false;
-        };
-        let from = graph.remote_nodes().get(from.node);
-        let reader = Typed::new(topic::intern(&key.name), key.id, self.codec, from);
-        self.receiver.open(inlet, Arc::new(reader)).is_ok()
-    }
-
-    fn look(&self) -> bool {
-        self.receiver.look_outside()
+    fn reader(&self, theirs: &TopicKey, from: Arc<RemoteNode>, _: &Graph) -> Arc<dyn Reader<T>> {
+        typed(self.codec, theirs, from)
     }
 }
 
-/// A subscription to dynamic messages.
-pub(crate) struct ToMsgs {
+/// Topics whose values come as dynamic messages, whatever their type.
+pub(crate) struct AsMessages {
     pub(crate) matches: Arc<Matches>,
-    pub(crate) receiver: Arc<dyn Receiver<Msg>>,
-    pub(crate) graph: Weak<Graph>,
 }
 
-impl Sought for ToMsgs {
-    fn id(&self) -> SubscriptionId {
-        self.receiver.subscription()
+impl Seeks<Msg> for AsMessages {
+    fn wants(&self, theirs: &TopicKey, _: &Graph) -> Result<bool, Error> {
+        Ok(self.matches.matches(&theirs.name, theirs.id))
     }
 
-    fn wants(&self, key: &TopicKey) -> Result<bool, Error> {
-        Ok(self.matches.matches(&key.name, key.id))
-    }
-
-    fn terms(&self) -> Terms {
-        self.receiver.terms()
-    }
-
-    fn bell(&self) -> Option<LaneBell> {
-        self.receiver.lane()
-    }
-
-    fn open(&self, from: &Remote, theirs: &TopicKey, inlet: Box<dyn Inlet>) -> bool {
-        let Some(graph) = self.graph.upgrade() else {
-            return false;
-        };
-        let from = graph.remote_nodes().get(from.node);
-        let of_msgs = Topic::<Msg>::with_id(theirs.id);
-        let is_msgs =
-            theirs.codec == CodecKind::Serde && theirs.type_hash == of_msgs.codec_ref().hash();
+    fn reader(
+        &self,
+        theirs: &TopicKey,
+        from: Arc<RemoteNode>,
+        graph: &Graph,
+    ) -> Arc<dyn Reader<Msg>> {
+        let of_msgs = Topic::<Msg>::with_id(theirs.id).codec_ref();
+        if theirs.codec == CodecKind::Serde && theirs.type_hash == of_msgs.hash() {
+            return typed(of_msgs, theirs, from);
+        }
         let known = graph.find(theirs.id);
-        let reader: Arc<dyn Reader<Msg>> = if is_msgs {
-            let typed = Typed::new("", theirs.id, of_msgs.codec_ref(), from);
-            Arc::new(typed)
-        } else if let Some(reader) = known.and_then(|known| known.msg_reader(theirs, &from)) {
-            reader
-        } else {
+        let known = known.and_then(|known| known.msg_reader(theirs, &from));
+        known.unwrap_or_else(|| {
             Arc::new(Unknown {
                 id: theirs.id,
                 from,
             })
-        };
-        self.receiver.open(inlet, reader).is_ok()
-    }
-
-    fn look(&self) -> bool {
-        self.receiver.look_outside()
+        })
     }
 }
