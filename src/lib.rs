@@ -50,10 +50,10 @@ pub use mproc_runtime::{
     Address, AfterPanic, CallError, Closure, Cx, DEFAULT_CAPACITY, DEFAULT_LIMIT, DeadLetter,
     DeadLetters, Down, Driver, DriverId, DriverSnapshot, DropCause, Drops, Error, ErrorKind, Exit,
     Fault, Handle, HandledBy, Idle, IntoOutcome, Left, LetterHeader, LocalClosure, MailboxOptions,
-    Name, NameError, OnDriver, Options, Outcome, Pending, Permit, Processor, ProcessorId,
-    ProcessorSnapshot, Recipient, RecipientPermit, ReplyToken, ReserveError, Runtime, SendError,
-    ShutdownReport, SpawnError, Spun, Tick, TimerId, Totals, TrySendError, WatchId, WeakAddress,
-    WhenFull, closure, local_closure,
+    Name, NameError, OnDriver, Options, Outcome, Pending, Permit, Pool, PoolOptions, Processor,
+    ProcessorId, ProcessorSnapshot, Recipient, RecipientPermit, ReplyToken, ReserveError, Runtime,
+    SendError, ShutdownReport, SpawnError, Spun, Tick, TimerId, Totals, TrySendError, WatchId,
+    WeakAddress, WhenFull, closure, local_closure,
 };
 pub use node::{Node, NodeBuilder, Snapshot};
 pub use script::{Callbacks, OnFault, Script, ScriptCx, init, init_without_signals};

@@ -274,7 +274,7 @@ impl<S: 'static> Script<S> {
         self.manual.enter(self.address()?, |_, cx| {
             cx.subscribe(topic)
                 .options(options)
-                .call(move |me, sample, cx| call(&mut me.state, sample, cx).into_outcome())
+                .call_local(move |me, sample, cx| call(&mut me.state, sample, cx).into_outcome())
         })?
     }
 
@@ -289,7 +289,7 @@ impl<S: 'static> Script<S> {
         mut call: impl FnMut(&mut S, &mut ScriptCx<'_, S>) -> D + 'static,
     ) -> Result<TimerId, Error> {
         self.manual.enter(self.address()?, |_, cx| {
-            cx.every_with(period, move |me, _tick, cx| {
+            cx.every_with_local(period, move |me, _tick, cx| {
                 let outcome = call(&mut me.state, cx).into_outcome();
                 report(me, outcome, cx);
             })
@@ -307,7 +307,7 @@ impl<S: 'static> Script<S> {
         call: impl FnOnce(&mut S, &mut ScriptCx<'_, S>) -> D + 'static,
     ) -> Result<TimerId, Error> {
         self.manual.enter(self.address()?, |_, cx| {
-            cx.after_with(delay, move |me, cx| {
+            cx.after_with_local(delay, move |me, cx| {
                 let outcome = call(&mut me.state, cx).into_outcome();
                 report(me, outcome, cx);
             })

@@ -138,14 +138,14 @@ impl Processor for NeverStarts {
         let held = self.1.take();
         match self.0 {
             Made::Timer => {
-                cx.after_with(SECOND, move |_, _| drop(held));
+                cx.after_with_local(SECOND, move |_, _| drop(held));
             }
             Made::Subscription => {
                 let call = move |_: &mut Self, _: Sample<u32>, _: &mut Cx<'_, Self>| {
                     let _held = &held;
                     Ok(())
                 };
-                cx.subscribe(&NUMBERS).call(call)?;
+                cx.subscribe(&NUMBERS).call_local(call)?;
                 cx.subscribe(&NUMBERS).call(|_, _, _| Ok(()))?;
             }
         }

@@ -208,7 +208,7 @@ fn a_handler_that_goes_on_later_needs_another_spin_once() {
     let asks = local_closure(move |(): (), cx: &mut Cx<'_, _>| {
         seen.borrow_mut().push(0);
         let seen = seen.clone();
-        answers.call(()).then(cx, move |_, n, _| {
+        answers.call(()).then_local(cx, move |_, n, _| {
             seen.borrow_mut().push(n?);
             Ok(())
         });

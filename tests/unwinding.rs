@@ -182,3 +182,32 @@ fn a_panic_in_on_error_while_another_is_survived_ends_its_processor_only() {
     assert!(matches!(touchy.exit(), Some(mproc::Exit::Panicked(_))));
     assert_eq!(neighbour.call(4).wait().unwrap(), 8);
 }
+
+/// What tells of a silence is taken out while it is called, and was to be there again after a panic.
+#[test]
+fn a_silence_that_panicked_once_is_told_the_next_time() {
+    let node = Node::simulated_with(1, Options::default());
+    let (tell, told) = std::sync::mpsc::channel();
+    let listener = closure(move |is_silent: bool, cx: &mut Cx<'_, _>| {
+        if is_silent {
+            tell.send(())?;
+        } else {
+            let mut first = true;
+            let silent = move || {
+                assert!(!std::mem::take(&mut first), "wanted");
+                true
+            };
+            cx.subscribe(&NUMBERS)
+                .silence(SECOND, silent)
+                .call(|_, _, _| Ok(()))?;
+        }
+        Ok::<_, Fault>(())
+    });
+    let listener = node.spawn_thread("listener", listener).unwrap();
+    listener.send(false).unwrap();
+    node.advance(SECOND * 5);
+    assert_eq!(told.try_iter().count(), 0);
+    node.publisher(&NUMBERS).unwrap().publish(1).unwrap();
+    node.advance(SECOND * 5);
+    assert_eq!(told.try_iter().count(), 1);
+}

@@ -14,14 +14,14 @@ use crate::subscriber::{Closed, Subscriber as _};
 use crate::subscription::{Control, Hanging, SubscriptionOptions};
 use crate::topic::Topic;
 use mproc_runtime::{
-    Address, Cx, Error, Fault, Handle, LaneBell, LaneId, LaneSource, Processor, Runtime, TimerId,
-    WhenFull,
+    Address, Cx, Error, ErrorKind, Fault, Handle, LaneBell, LaneId, LaneSource, Processor, Runtime,
+    TimerId, WhenFull,
 };
+use parking_lot::Mutex;
 use std::any::Any;
-use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// What handlers do with topics, through their [`Cx`].
@@ -116,7 +116,7 @@ pub trait Topics<P: Processor> {
 
 /// The processor's publishers, by topic and type. A handful at most: a list is searched faster than a map.
 #[derive(Default)]
-struct Publishers(Vec<(TopicId, Box<dyn Any>)>);
+struct Publishers(Vec<(TopicId, Box<dyn Any + Send>)>);
 
 impl<P: Processor, R: 'static> Topics<P> for Cx<'_, P, R> {
     fn publish<T: Send + Sync + 'static>(
@@ -240,27 +240,27 @@ impl To<Msg> {
 /// What a processor's context can do for a subscription, whatever reply its handler owes.
 trait Host<P: Processor> {
     fn runtime(&self) -> Runtime;
-    fn add_lane(
-        &mut self,
-        lane: Box<dyn FnOnce(LaneBell) -> Box<dyn LaneSource<P>> + '_>,
-    ) -> LaneId;
+    fn add_lane(&mut self, lane: MakeLane<'_, dyn LaneSource<P> + Send>) -> LaneId;
+    fn add_lane_local(&mut self, lane: MakeLane<'_, dyn LaneSource<P>>) -> Result<LaneId, Error>;
     fn remove_lane(&mut self, lane: LaneId);
     fn after(&mut self, delay: Duration, call: Expired<P>) -> TimerId;
 }
 
-type Expired<P> = Box<dyn FnOnce(&mut P, &mut Cx<'_, P>)>;
-type SilenceCall<P> = Box<dyn FnMut(&mut P, &mut Cx<'_, P>)>;
+type MakeLane<'a, L> = Box<dyn FnOnce(LaneBell) -> Box<L> + 'a>;
+type Expired<P> = Box<dyn FnOnce(&mut P, &mut Cx<'_, P>) + Send>;
+type SilenceCall<P> = Box<dyn FnMut(&mut P, &mut Cx<'_, P>) + Send>;
 
 impl<P: Processor, R: 'static> Host<P> for Cx<'_, P, R> {
     fn runtime(&self) -> Runtime {
         Cx::runtime(self)
     }
 
-    fn add_lane(
-        &mut self,
-        lane: Box<dyn FnOnce(LaneBell) -> Box<dyn LaneSource<P>> + '_>,
-    ) -> LaneId {
+    fn add_lane(&mut self, lane: MakeLane<'_, dyn LaneSource<P> + Send>) -> LaneId {
         Cx::add_lane(self, lane)
+    }
+
+    fn add_lane_local(&mut self, lane: MakeLane<'_, dyn LaneSource<P>>) -> Result<LaneId, Error> {
+        Cx::add_lane_local(self, lane)
     }
 
     fn remove_lane(&mut self, lane: LaneId) {
@@ -323,10 +323,12 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
 
     /// Sends the processor what `make` returns when nothing came for `limit`: once for each silence. While a silence lasts
     /// that was told, nothing is timed.
+    ///
+    /// `make` must be `Send` on every driver. What is not can be kept by the processor, which handles the message.
     pub fn silence<M: 'static>(
         mut self,
         limit: Duration,
-        mut make: impl FnMut() -> M + 'static,
+        mut make: impl FnMut() -> M + Send + 'static,
     ) -> Self
     where
         P: Handle<M>,
@@ -357,7 +359,7 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
     /// As [`Graph::subscription_with`](crate::Graph::subscription_with).
     pub fn map<M: 'static>(
         self,
-        mut make: impl FnMut(Sample<T>) -> M + 'static,
+        mut make: impl FnMut(Sample<T>) -> M + Send + 'static,
     ) -> Result<Control, Error>
     where
         P: Handle<M>,
@@ -368,14 +370,99 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
         })
     }
 
-    /// `call` is called with each sample.
+    /// As [`map`](Self::map), for a closure that is not `Send`. Not on a pool, whose processors go from thread to thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`map`](Self::map), and [`ErrorKind::Refused`] if the processor runs on a pool.
+    pub fn map_local<M: 'static>(
+        self,
+        mut make: impl FnMut(Sample<T>) -> M + 'static,
+    ) -> Result<Control, Error>
+    where
+        P: Handle<M>,
+    {
+        self.call_local(move |me, sample, cx| {
+            cx.handle_now(me, make(sample));
+            Ok(())
+        })
+    }
+
+    /// `call` is called with each sample. It is kept with the processor, so it must be `Send`.
     ///
     /// # Errors
     ///
     /// As [`Graph::subscription_with`](crate::Graph::subscription_with).
+    ///
+    /// # Examples
+    ///
+    /// A closure that keeps what is not `Send` does not compile; see [`call_local`](Self::call_local):
+    ///
+    /// ```compile_fail
+    /// # use mproc_pubsub::{Topic, Topics};
+    /// # use mproc_runtime::{Cx, Error, Processor};
+    /// # use std::{cell::Cell, rc::Rc};
+    /// const NUMBERS: Topic<i64> = Topic::new("numbers");
+    /// fn add_up<P: Processor>(sum: Rc<Cell<i64>>, cx: &mut Cx<'_, P>) -> Result<(), Error> {
+    ///     cx.subscribe(&NUMBERS).call(move |_, n, _| { sum.set(sum.get() + *n); Ok(()) })?;
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn call(
         self,
+        call: impl FnMut(&mut P, Sample<T>, &mut Cx<'_, P>) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<Control, Error> {
+        self.begin(call, |host, lane, delivery| {
+            Ok(host.add_lane(Box::new(|bell| {
+                delivery.set_bell(bell);
+                Box::new(lane)
+            })))
+        })
+    }
+
+    /// As [`call`](Self::call), for a closure that is not `Send`. Not on a pool, whose processors go from thread to thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call), and [`ErrorKind::Refused`] if the processor runs on a pool.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_pubsub::{Topic, Topics};
+    /// # use mproc_runtime::{Cx, Error, Processor};
+    /// # use std::{cell::Cell, rc::Rc};
+    /// const NUMBERS: Topic<i64> = Topic::new("numbers");
+    /// fn add_up<P: Processor>(sum: Rc<Cell<i64>>, cx: &mut Cx<'_, P>) -> Result<(), Error> {
+    ///     cx.subscribe(&NUMBERS).call_local(move |_, n, _| { sum.set(sum.get() + *n); Ok(()) })?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn call_local(
+        self,
         call: impl FnMut(&mut P, Sample<T>, &mut Cx<'_, P>) -> Result<(), Fault> + 'static,
+    ) -> Result<Control, Error> {
+        self.begin(call, |host, lane, delivery| {
+            let added = host.add_lane_local(Box::new(|bell| {
+                delivery.set_bell(bell);
+                Box::new(lane)
+            }));
+            added.map_err(|error| {
+                let text = format!("cannot subscribe to {}: {error}", delivery.label());
+                Error::new(ErrorKind::Refused, text)
+            })
+        })
+    }
+
+    /// `add` says by which door the lane comes into the processor.
+    fn begin<F>(
+        self,
+        call: F,
+        add: impl FnOnce(
+            &mut dyn Host<P>,
+            SubscriptionLane<P, T, F>,
+            &Arc<Delivery<T>>,
+        ) -> Result<LaneId, Error>,
     ) -> Result<Control, Error> {
         let runtime = self.host.runtime();
         let graph = Graph::of(&runtime);
@@ -387,15 +474,17 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
         });
         let control = hanging.control();
         let silence = self.silence.map(|(limit, tell)| {
-            Rc::new(Silence {
+            Arc::new(Silence {
                 delivery: delivery.clone(),
                 limit,
-                heard: Cell::new(runtime.now()),
-                armed: Cell::new(None),
-                tell: RefCell::new(tell),
+                watch: Mutex::new(Watch {
+                    heard: runtime.now(),
+                    armed: None,
+                }),
+                tell: Mutex::new(Some(tell)),
             })
         });
-        let own_id = Rc::new(OnceCell::new());
+        let own_id = Arc::new(OnceLock::new());
         let lane = SubscriptionLane {
             intake: Intake::new(delivery.clone()),
             call,
@@ -403,10 +492,7 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
             hanging,
             silence: silence.clone(),
         };
-        let id = self.host.add_lane(Box::new(|bell| {
-            delivery.set_bell(bell);
-            Box::new(lane)
-        }));
+        let id = add(self.host, lane, &delivery)?;
         let _set_once = own_id.set(id);
         if let Err(error) = (to.attach)(&graph, &runtime, &delivery) {
             self.host.remove_lane(id);
@@ -416,7 +502,7 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
             let watch = silence.clone();
             let expired = move |me: &mut P, cx: &mut Cx<'_, P>| watch.expire(me, cx);
             let timer = self.host.after(silence.limit, Box::new(expired));
-            silence.armed.set(Some(timer));
+            silence.watch.lock().armed = Some(timer);
         }
         Ok(control)
     }
@@ -425,49 +511,79 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
 /// Notices that nothing came for a while, with one timer: it is armed for `limit` after what came last. What comes
 /// meanwhile is only noted, and looked at when the timer fires. Once a silence is told there is no timer, until something
 /// comes.
+///
+/// The processor alone has it, in its lane and in its timer, and is on one thread at a time, so the locks are never waited
+/// for: they make it `Send`.
 struct Silence<P: Processor, T: ?Sized + Send + Sync + 'static> {
     delivery: Arc<Delivery<T>>,
     limit: Duration,
+    watch: Mutex<Watch>,
+    /// Absent while it is called.
+    tell: Mutex<Option<SilenceCall<P>>>,
+}
+
+struct Watch {
     /// When something came last.
-    heard: Cell<Instant>,
-    armed: Cell<Option<TimerId>>,
-    tell: RefCell<SilenceCall<P>>,
+    heard: Instant,
+    armed: Option<TimerId>,
 }
 
 impl<P: Processor, T: ?Sized + Send + Sync + 'static> Silence<P, T> {
     /// Something came.
-    fn hear(self: &Rc<Self>, cx: &mut Cx<'_, P>) {
-        self.heard.set(cx.now());
-        if self.armed.get().is_none() {
+    fn hear(self: &Arc<Self>, cx: &mut Cx<'_, P>) {
+        let is_armed = {
+            let mut watch = self.watch.lock();
+            watch.heard = cx.now();
+            watch.armed.is_some()
+        };
+        if !is_armed {
             self.arm(self.limit, cx);
         }
     }
 
-    fn arm(self: &Rc<Self>, delay: Duration, cx: &mut Cx<'_, P>) {
+    fn arm(self: &Arc<Self>, delay: Duration, cx: &mut Cx<'_, P>) {
         let watch = self.clone();
         let timer = cx.after_with(delay, move |me, cx| watch.expire(me, cx));
-        self.armed.set(Some(timer));
+        self.watch.lock().armed = Some(timer);
     }
 
-    fn expire(self: Rc<Self>, me: &mut P, cx: &mut Cx<'_, P>) {
-        self.armed.set(None);
+    fn expire(self: Arc<Self>, me: &mut P, cx: &mut Cx<'_, P>) {
+        let heard = {
+            let mut watch = self.watch.lock();
+            watch.armed = None;
+            watch.heard
+        };
         if self.delivery.is_ended() {
             return;
         }
-        let silent = cx.now().saturating_duration_since(self.heard.get());
+        let silent = cx.now().saturating_duration_since(heard);
         if silent < self.limit {
             self.arm(self.limit - silent, cx);
         } else if !self.delivery.is_paused() && self.delivery.snapshot().queued > 0 {
             // It came and has not had its turn yet.
             self.arm(self.limit, cx);
         } else {
-            (self.tell.borrow_mut())(me, cx);
+            self.tell(me, cx);
+        }
+    }
+
+    /// With no lock held: it is the user's code.
+    fn tell(&self, me: &mut P, cx: &mut Cx<'_, P>) {
+        let Some(mut tell) = self.tell.lock().take() else {
+            return;
+        };
+        let told = catch_unwind(AssertUnwindSafe(|| tell(me, cx)));
+        // Also after a panic: the processor may go on.
+        *self.tell.lock() = Some(tell);
+        if let Err(payload) = told {
+            resume_unwind(payload);
         }
     }
 
     /// The subscription has ended, and the watch over it with it.
     fn end(&self, cx: &mut Cx<'_, P>) {
-        if let Some(timer) = self.armed.take() {
+        let armed = self.watch.lock().armed.take();
+        if let Some(timer) = armed {
             cx.cancel(timer);
         }
     }
@@ -484,10 +600,10 @@ struct SubscriptionLane<P: Processor, T: ?Sized + Send + Sync + 'static, F> {
     intake: Intake<T>,
     call: F,
     /// Where it stands in its cell; set right after it was added.
-    id: Rc<OnceCell<LaneId>>,
+    id: Arc<OnceLock<LaneId>>,
     /// What controls point to: it lives as long as the lane.
     hanging: Arc<Hanging<T>>,
-    silence: Option<Rc<Silence<P, T>>>,
+    silence: Option<Arc<Silence<P, T>>>,
 }
 
 impl<P, T, F> LaneSource<P> for SubscriptionLane<P, T, F>

@@ -5,6 +5,7 @@
 //! need it. While that itself waits for room, the edge shows in `waits_for`.
 
 use crate::current;
+use crate::driver::about_to_block;
 use crate::id::DriverId;
 use crate::pending::deliver_outbox;
 use crate::runtime::{Runtime, RuntimeCore};
@@ -20,6 +21,7 @@ impl RuntimeCore {
         mut look: impl FnMut(&Waker) -> Option<T>,
     ) -> Option<T> {
         let waker = self.world.waker();
+        let mut blocks = None;
         loop {
             if let Some(found) = look(&waker) {
                 return Some(found);
@@ -33,6 +35,7 @@ impl RuntimeCore {
             if deadline.is_some_and(|d| self.world.now() >= d) {
                 return None;
             }
+            blocks.get_or_insert_with(about_to_block);
             self.world.park(deadline);
         }
     }

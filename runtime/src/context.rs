@@ -1,9 +1,11 @@
 //! What a handler is given beside the message.
 
+mod local;
+
 use crate::Tick;
 use crate::address::{Address, Told};
 use crate::cell::{Cell, Local};
-use crate::driver::{DriverCore, Due};
+use crate::driver::{DriverCore, Due, about_to_block};
 use crate::error::{CallError, Fault, Outcome, SpawnError};
 use crate::exit::Down;
 use crate::id::ProcessorId;
@@ -16,7 +18,7 @@ use crate::processor::{Handle, Processor};
 use crate::runtime::Runtime;
 use crate::sync::{AcqRel, AtomicBool, Release};
 use crate::timer::Deadline;
-use crate::timers::{TimerId, Timers, When};
+use crate::timers::{TimerCall, TimerId, Timers, When};
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
 use std::fmt;
@@ -108,6 +110,9 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
     /// longer than a period, the ticks that were missed are left out, and the next says how many
     /// ([`Tick::skipped`]). There is at most one undelivered tick. A period below 1 microsecond counts as 1 microsecond.
     ///
+    /// `make` is kept with the processor, which on a pool goes from thread to thread, so it must be `Send`. Elsewhere
+    /// [`every_local`](Self::every_local) takes one that is not.
+    ///
     /// # Examples
     ///
     /// ```
@@ -140,10 +145,21 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
     /// assert_eq!(clock.call(Count).wait()?, 60);
     /// # Ok::<(), mproc_runtime::Error>(())
     /// ```
+    ///
+    /// A closure that keeps what is not `Send` does not compile:
+    ///
+    /// ```compile_fail
+    /// # use mproc_runtime::{Cx, Handle, Processor};
+    /// # use std::{rc::Rc, time::Duration};
+    /// fn count<P: Processor + Handle<usize>>(cx: &mut Cx<'_, P>) {
+    ///     let shared = Rc::new(());
+    ///     cx.every(Duration::from_secs(1), move |_tick| Rc::strong_count(&shared));
+    /// }
+    /// ```
     pub fn every<M: 'static>(
         &mut self,
         period: Duration,
-        mut make: impl FnMut(Tick) -> M + 'static,
+        mut make: impl FnMut(Tick) -> M + Send + 'static,
     ) -> TimerId
     where
         P: Handle<M>,
@@ -155,13 +171,13 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
     pub fn every_with(
         &mut self,
         period: Duration,
-        call: impl FnMut(&mut P, Tick, &mut Cx<'_, P>) + 'static,
+        call: impl FnMut(&mut P, Tick, &mut Cx<'_, P>) + Send + 'static,
     ) -> TimerId {
         Timers::add(self.cell, self.local, When::Every(period), Box::new(call))
     }
 
     /// Sends the processor itself `message` once, `delay` from now.
-    pub fn after<M: 'static>(&mut self, delay: Duration, message: M) -> TimerId
+    pub fn after<M: Send + 'static>(&mut self, delay: Duration, message: M) -> TimerId
     where
         P: Handle<M>,
     {
@@ -172,15 +188,9 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
     pub fn after_with(
         &mut self,
         delay: Duration,
-        call: impl FnOnce(&mut P, &mut Cx<'_, P>) + 'static,
+        call: impl FnOnce(&mut P, &mut Cx<'_, P>) + Send + 'static,
     ) -> TimerId {
-        let mut call = Some(call);
-        let once = move |me: &mut P, _: Tick, cx: &mut Cx<'_, P>| {
-            if let Some(call) = call.take() {
-                call(me, cx);
-            }
-        };
-        Timers::add(self.cell, self.local, When::After(delay), Box::new(once))
+        Timers::add(self.cell, self.local, When::After(delay), once(call))
     }
 
     /// Ends a timer. It is never seen again, also if its message was already on its way. False if it had ended before.
@@ -263,7 +273,7 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
     pub fn receive_timeout<M: 'static>(
         &mut self,
         limit: Duration,
-        mut make: impl FnMut() -> M + 'static,
+        mut make: impl FnMut() -> M + Send + 'static,
     ) -> TimerId
     where
         P: Handle<M>,
@@ -300,7 +310,8 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
     ///
     /// # Errors
     ///
-    /// As [`Driver::spawn`](crate::Driver::spawn).
+    /// As [`Driver::spawn`](crate::Driver::spawn), and [`SpawnError::OnPool`] if the driver is a pool: there "here" is no one
+    /// thread, so it is refused whether the processor is `Send` or not.
     pub fn spawn_here<Q: Processor>(
         &mut self,
         name: &str,
@@ -314,6 +325,28 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
             false,
             MailboxOptions::default(),
         )
+    }
+
+    /// Runs `work`, which may block for long: a file, a device, a computation. On a pool another thread takes this one's place
+    /// meanwhile, so that the other members go on; on every other driver it just runs `work`, because its members may not move
+    /// to another thread.
+    ///
+    /// Waiting for mproc's own operations ([`Pending::wait`] and the like) does this by itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_runtime::{Runtime, closure};
+    /// let node = Runtime::new()?;
+    /// let pool = node.pool("files", 2)?;
+    /// let read = pool.spawn("read", closure(|path: &'static str, cx| cx.block(|| std::fs::read_to_string(path))))?;
+    /// let text = read.call("Cargo.toml").wait()?;
+    /// assert!(text.contains("[package]"));
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
+    pub fn block<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let _blocks = about_to_block();
+        work()
     }
 
     /// Handles `message` here and now, as if it had come by the mailbox; a fault goes the same way.
@@ -349,13 +382,22 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
         }
     }
 
-    /// A place for what a layer above the runtime keeps per processor, by type. It is dropped when the processor ends.
+    /// A place for what a layer above the runtime keeps per processor, by type. It is dropped when the processor ends. On a
+    /// pool it goes from thread to thread with the processor, so what is kept must be `Send`.
     pub fn extensions(&mut self) -> &mut Extensions {
         &mut self.local.extensions
     }
 
-    /// Adds a bounded lane beside the mailbox, and returns the bell that its sending half rings.
-    pub fn add_lane(&mut self, lane: impl FnOnce(LaneBell) -> Box<dyn LaneSource<P>>) -> LaneId {
+    /// Adds a bounded lane beside the mailbox. `lane` is given the bell that its sending half rings.
+    pub fn add_lane(
+        &mut self,
+        lane: impl FnOnce(LaneBell) -> Box<dyn LaneSource<P> + Send>,
+    ) -> LaneId {
+        self.keep_lane(|bell| lane(bell))
+    }
+
+    /// The caller sees to it that the lane is `Send`, or that this is not a pool.
+    fn keep_lane(&mut self, lane: impl FnOnce(LaneBell) -> Box<dyn LaneSource<P>>) -> LaneId {
         // The bell needs the lane's id and the lane needs the bell: a slot is taken first.
         struct Nothing;
         impl<P: Processor> LaneSource<P> for Nothing {
@@ -385,6 +427,8 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
         self.local.remove_lane(lane);
     }
 
+    /// The caller sees to it that `pending`, what comes of it, and `next` are `Send`, or that this is not a pool: they are
+    /// kept.
     pub(crate) fn continue_with<T: 'static, E: 'static>(
         &mut self,
         mut pending: Pending<T, E>,
@@ -631,11 +675,11 @@ pub struct WatchId(u64);
 
 /// Values by type, for what a layer above the runtime keeps per processor.
 #[derive(Default)]
-pub struct Extensions(Vec<(TypeId, Box<dyn Any>)>);
+pub struct Extensions(Vec<(TypeId, Box<dyn Any + Send>)>);
 
 impl Extensions {
     /// The value of this type, made if it is not there.
-    pub fn get_or_default<T: Default + 'static>(&mut self) -> &mut T {
+    pub fn get_or_default<T: Default + Send + 'static>(&mut self) -> &mut T {
         let id = TypeId::of::<T>();
         let at = match self.0.iter().position(|(t, _)| *t == id) {
             Some(at) => at,
@@ -655,6 +699,16 @@ impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Extensions({})", self.0.len())
     }
+}
+
+/// A timer's call that is made once.
+fn once<P: Processor>(call: impl FnOnce(&mut P, &mut Cx<'_, P>) + 'static) -> TimerCall<P> {
+    let mut call = Some(call);
+    Box::new(move |me, _, cx| {
+        if let Some(call) = call.take() {
+            call(me, cx);
+        }
+    })
 }
 
 type ContinuationStep<P> = Box<dyn FnMut(&mut P, &mut Cx<'_, P>) -> bool>;

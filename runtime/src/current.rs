@@ -277,8 +277,11 @@ fn swap_ready(driver: DriverId) {
     });
 }
 
-/// True if only this thread can run what `driver` runs, and it does not while it waits here.
+/// True if only this thread can run what `driver` runs, and it does not while it waits here. A pool has other threads.
 pub(crate) fn only_here(target: DriverId) -> bool {
+    if crate::driver::works_for(target) {
+        return false;
+    }
     CURRENT
         .with(|c| driver() == Some(target) || c.scripts.borrow().iter().any(|(d, _)| *d == target))
 }

@@ -260,6 +260,9 @@ pub enum SpawnError {
     Policy(Name, WhenFull),
     /// The system gave no thread.
     Thread(Name, std::io::Error),
+    /// It was to stay on the thread of a driver that has none to stay on: the pool of the second name, whose processors go
+    /// from thread to thread. Spawn it on the pool itself, which takes what is `Send`.
+    OnPool(Name, Name),
 }
 
 impl fmt::Display for SpawnError {
@@ -277,6 +280,10 @@ impl fmt::Display for SpawnError {
                 "cannot spawn {name:?}: `{when_full:?}` is for subscriptions, not for mailboxes"
             ),
             Self::Thread(name, _) => write!(f, "cannot spawn {name:?}: no thread to be had"),
+            Self::OnPool(name, pool) => write!(
+                f,
+                "cannot spawn {name:?} here: {pool:?} is a pool, and \"here\" is no one thread; spawn it on the pool"
+            ),
         }
     }
 }
@@ -437,6 +444,7 @@ impl From<SpawnError> for Error {
             SpawnError::Closed(_) => ErrorKind::Closed,
             SpawnError::Capacity(..) | SpawnError::Policy(..) => ErrorKind::InvalidSetting,
             SpawnError::Thread(..) => ErrorKind::Io,
+            SpawnError::OnPool(..) => ErrorKind::Refused,
         };
         let text = error.to_string();
         match error {

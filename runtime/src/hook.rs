@@ -51,6 +51,30 @@ pub(crate) fn long_handler(processor: &Name, message_type: &str, ns: u64) {
     let _ = (processor, message_type, ns);
 }
 
+/// A handler that has not returned for more than a second.
+pub(crate) fn handler_takes_long(processor: &Name, message_type: &str, ns: u64) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        processor = processor.as_str(),
+        message_type,
+        ns,
+        "handler takes long"
+    );
+    #[cfg(not(feature = "tracing"))]
+    let _ = (processor, message_type, ns);
+}
+
+/// A pool has no thread left: its members wait until one of `blocked` goes on.
+pub(crate) fn no_spare_thread(pool: &Name, why: &str, blocked: &[Name]) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(pool = pool.as_str(), why, ?blocked, "no spare thread");
+    if nobody_listens() {
+        eprintln!(
+            "mproc: pool {pool:?} has no thread left ({why}); its members wait for one of {blocked:?} to go on"
+        );
+    }
+}
+
 /// For queues built on the runtime, too.
 pub fn dropped(receiver: &Name, message_type: &str, cause: DropCause) {
     #[cfg(feature = "tracing")]

@@ -16,7 +16,7 @@ use crate::mailbox::LaneId;
 use crate::processor::Processor;
 use std::fmt;
 
-/// The receiving half of a lane.
+/// The receiving half of a lane. It is kept with its processor, and `Send` as a rule ([`Cx::add_lane`]).
 pub trait LaneSource<P: Processor>: 'static {
     /// Serves one item, or returns false if there is none. Then it is asked again only after its bell was rung.
     fn serve(&mut self, processor: &mut P, cx: &mut Cx<'_, P>) -> bool;

@@ -2,6 +2,7 @@
 
 use crate::context::Cx;
 use crate::current;
+use crate::driver::about_to_block;
 use crate::error::{CallError, Outcome};
 use crate::outbox::Outbox;
 use crate::processor::Processor;
@@ -140,6 +141,7 @@ impl<T: 'static, E: 'static> Pending<T, E> {
         let waker = world.waker();
         // The clock is read only if it comes to sleeping.
         let mut deadline = None;
+        let mut blocks = None;
         let mut spun = false;
         loop {
             if let Poll::Ready(result) = self.poll_begun(&waker) {
@@ -163,12 +165,16 @@ impl<T: 'static, E: 'static> Pending<T, E> {
             if until.is_some_and(|until| world.now() >= until) {
                 return Err(self.give_up());
             }
+            blocks.get_or_insert_with(about_to_block);
             world.park(until);
         }
     }
 
     /// Goes on in the handler that started it: when the result is there, or the limit has passed, `next` is called with
     /// it as a message to self. No thread waits, and other messages are handled meanwhile.
+    ///
+    /// The result and `next` are kept with the processor until then, so they must be `Send`; where they are not,
+    /// [`then_local`](Self::then_local).
     ///
     /// # Examples
     ///
@@ -211,8 +217,28 @@ impl<T: 'static, E: 'static> Pending<T, E> {
     pub fn then<P: Processor, R: 'static>(
         self,
         cx: &mut Cx<'_, P, R>,
+        next: impl FnOnce(&mut P, Result<T, E>, &mut Cx<'_, P>) -> Outcome<()> + Send + 'static,
+    ) where
+        T: Send,
+        E: Send,
+    {
+        let limit = self.limit.unwrap_or_else(|| self.op.limit());
+        cx.continue_with(self, limit, next);
+    }
+
+    /// As [`then`](Self::then), for a `next` or a result that is not `Send`. Not on a pool, whose processors go from thread
+    /// to thread.
+    ///
+    /// # Panics
+    ///
+    /// If the processor runs on a pool. The operation is then cancelled, as by dropping it.
+    #[track_caller]
+    pub fn then_local<P: Processor, R: 'static>(
+        self,
+        cx: &mut Cx<'_, P, R>,
         next: impl FnOnce(&mut P, Result<T, E>, &mut Cx<'_, P>) -> Outcome<()> + 'static,
     ) {
+        cx.must_stay();
         let limit = self.limit.unwrap_or_else(|| self.op.limit());
         cx.continue_with(self, limit, next);
     }
@@ -273,6 +299,7 @@ impl Outbox {
     ) -> Vec<crate::Fault> {
         let mut faults = Vec::new();
         let waker = runtime.world.waker();
+        let mut blocks = None;
         loop {
             let now = runtime.world.now();
             let flushed = self.flush(&waker, Some(now));
@@ -298,6 +325,7 @@ impl Outbox {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
+            blocks.get_or_insert_with(about_to_block);
             runtime.world.park(until);
         }
     }

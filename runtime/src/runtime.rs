@@ -13,7 +13,9 @@ use crate::cell::{Cell, CellRef};
 use crate::current;
 use crate::dead_letters::DeadLetters;
 use crate::driver::simulated::Simulation;
-use crate::driver::{self, Completion, Driver, DriverCore, Kind, Manual};
+use crate::driver::{
+    self, Completion, Driver, DriverCore, Kind, Manual, Monitor, Pool, PoolOptions,
+};
 use crate::error::{Error, ErrorKind, SpawnError};
 use crate::id::{DriverId, ProcessorId};
 use crate::mailbox::{MailboxOptions, Signals};
@@ -160,6 +162,9 @@ pub struct RuntimeCore {
     pub(crate) options: Options,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) time_keeper: TimeKeeper,
+    pub(crate) monitor: Monitor,
+    /// The pool of those who name none, made at its first use.
+    default_pool: Mutex<Option<Pool>>,
     start: Instant,
     names: Mutex<BTreeMap<Name, Named>>,
     drivers: Mutex<BTreeMap<DriverId, Arc<DriverCore>>>,
@@ -219,6 +224,8 @@ impl RuntimeCore {
             dead_letters: DeadLetters::new(options.dead_letters),
             options,
             time_keeper: TimeKeeper::default(),
+            monitor: Monitor::default(),
+            default_pool: Mutex::new(None),
             names: Mutex::new(BTreeMap::new()),
             drivers: Mutex::new(BTreeMap::new()),
             ended: Mutex::new(Totals::default()),
@@ -348,7 +355,7 @@ impl RuntimeCore {
         }
     }
 
-    fn drivers(&self) -> Vec<Arc<DriverCore>> {
+    pub(crate) fn drivers(&self) -> Vec<Arc<DriverCore>> {
         self.drivers.lock().values().cloned().collect()
     }
 
@@ -479,8 +486,8 @@ impl RuntimeCore {
         });
         // Asked for again: one that was being made when the end began may have joined since.
         for driver in self.drivers() {
-            driver.signal_all(Signals::DRAIN);
             driver.end_when_empty();
+            driver.signal_all(Signals::DRAIN);
         }
         let all_ended = self.wait_serving(deadline, None, || self.drivers.lock().is_empty());
         let left = if all_ended { Vec::new() } else { self.left() };
@@ -496,6 +503,8 @@ impl RuntimeCore {
         }
         drop(watches);
         self.time_keeper.end();
+        self.monitor.end();
+        let _pool = self.default_pool.lock().take();
         // Before the extensions are taken: one that is made later sees that the node has ended.
         self.over.complete();
         // What layers above keep per node may refer to the node. Dropped after the lock is released.
@@ -712,6 +721,75 @@ impl Runtime {
         driver::new_driver(&self.core, name)
     }
 
+    /// Makes a pool of `threads` threads, at least 1, for very many processors.
+    ///
+    /// # Errors
+    ///
+    /// As [`driver`](Self::driver), and [`ErrorKind::InvalidSetting`] for 0 threads.
+    pub fn pool(&self, name: &str, threads: usize) -> Result<Pool, Error> {
+        self.pool_with(name, PoolOptions::threads(threads))
+    }
+
+    /// As [`pool`](Self::pool), with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`pool`](Self::pool).
+    pub fn pool_with(&self, name: &str, options: PoolOptions) -> Result<Pool, Error> {
+        driver::new_pool(&self.core, name, options)
+    }
+
+    /// Spawns a processor on the node's default pool, which is made at the first use: `default pool`, with as many threads as
+    /// there are cores, at least 2.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::spawn`], and [`SpawnError::Thread`] if the pool cannot be made.
+    pub fn spawn<P: Processor + Send>(
+        &self,
+        name: &str,
+        processor: P,
+    ) -> Result<Address<P>, SpawnError> {
+        self.spawn_with(name, MailboxOptions::default(), processor)
+    }
+
+    /// As [`spawn`](Self::spawn), with a mailbox of one's choice.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn), and [`SpawnError::Capacity`] for a capacity of 0, [`SpawnError::Policy`] for a policy of
+    /// subscriptions.
+    pub fn spawn_with<P: Processor + Send>(
+        &self,
+        name: &str,
+        options: MailboxOptions,
+        processor: P,
+    ) -> Result<Address<P>, SpawnError> {
+        let pool = self.default_pool().map_err(|error| {
+            let name = Name::new(name);
+            match (name, error.kind()) {
+                (Err(wrong), _) => SpawnError::Name(wrong),
+                (Ok(name), ErrorKind::Closed) => SpawnError::Closed(name),
+                (Ok(name), _) => SpawnError::Thread(name, std::io::Error::other(error)),
+            }
+        })?;
+        pool.spawn_with(name, options, processor)
+    }
+
+    /// The pool of [`spawn`](Self::spawn), made now if nobody has used it yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`pool`](Self::pool): somebody may have taken its name, `default pool`.
+    pub fn default_pool(&self) -> Result<Pool, Error> {
+        let mut default = self.core.default_pool.lock();
+        if let Some(pool) = &*default {
+            return Ok(pool.clone());
+        }
+        let pool = self.pool_with("default pool", PoolOptions::default())?;
+        Ok(default.insert(pool).clone())
+    }
+
     /// Makes a driver that the calling thread runs by spinning.
     ///
     /// # Errors
@@ -907,6 +985,7 @@ impl Runtime {
 
     /// Sleeps until this thread's waker is woken or `deadline` has come; perhaps shorter.
     pub fn park(&self, deadline: Option<Instant>) {
+        let _blocks = driver::about_to_block();
         self.core.world.park(deadline);
     }
 

@@ -76,7 +76,7 @@ pub struct DriverSnapshot {
     pub id: DriverId,
     /// Its name.
     pub name: String,
-    /// `own`, `shared` or `manual`.
+    /// `own`, `shared`, `pool` or `manual`.
     pub kind: String,
     /// How many processors it serves.
     pub members: u64,
@@ -86,6 +86,15 @@ pub struct DriverSnapshot {
     pub parks: u64,
     /// How often it was woken.
     pub wakes: u64,
+    /// How many threads it has: 1, or those of a pool, spare ones included.
+    pub threads: u64,
+    /// How many of a pool's threads are blocked inside a handler, and replaced by spare ones as far as there are any.
+    pub blocked: u64,
+    /// How often one of a pool's threads took work from another.
+    pub steals: u64,
+    /// How often a pool's thread blocked and no spare one was left to take its place
+    /// ([`PoolOptions::spares`](crate::PoolOptions::spares)).
+    pub exhausted: u64,
 }
 
 /// Sums over processors, also those that have ended.

@@ -161,3 +161,23 @@ impl<P: Processor> Local<P> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Parts that come through no door that demands `Send`: on a pool they go from thread to thread all the same. The
+    /// compiler is the test. Timers, lanes and continuations are the others.
+    #[test]
+    fn what_no_door_guards_is_send_whatever_the_processor_is() {
+        fn is_send<T: Send>() {}
+        fn parts<P: Processor>() {
+            is_send::<(Parcels<P>, Pace, VecDeque<Control<P>>)>();
+            is_send::<(VecDeque<LaneId>, Outbox, Option<Deadline>)>();
+            is_send::<(Option<Waker>, Extensions)>();
+        }
+        struct NotSend(#[expect(dead_code, reason = "keeps it from being `Send`")] *mut ());
+        impl Processor for NotSend {}
+        parts::<NotSend>();
+    }
+}

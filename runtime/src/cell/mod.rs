@@ -12,13 +12,23 @@
 //! | entered by its script between two turns             | the script's thread, inside `enter`   | `enter` returning                  |
 //!
 //! `scheduled` is set and cleared under the mailbox's lock, and a cell is queued exactly when it goes from false to
-//! true, so it stands on at most one queue. A driver is one thread, so a cell that stands on the queue while it is running is
-//! not entered twice. The lock also carries what one visit wrote to the next visit, should that be
+//! true, so it stands on at most one queue. A driver other than a pool is one thread, so a cell that stands on the queue while
+//! it is running is not entered twice. On a pool a running cell is never released, and `scheduled` is cleared when `body` is let go
+//! of (`leave_idle`), so whichever worker takes it off the queue is alone inside. The lock also carries what one visit wrote to the next visit, should that be
 //! on another thread. A driver that is manual runs cells on the thread that made it and nowhere else; `enter` runs on
 //! that thread too and refuses while a turn is going on.
 //!
 //! State that is not `Send` is made, used and dropped on its driver's thread. If a cell outlives that thread (its driver
 //! could not be ended in order), such state is leaked, not dropped elsewhere.
+//!
+//! A pool has several threads, and one visit may be on another than the last. So on a pool all that `body` holds between two
+//! visits is `Send`, by the doors that it came through:
+//!
+//! | in `body`                          | on a pool it came through                                                              |
+//! |------------------------------------|----------------------------------------------------------------------------------------|
+//! | the processor                      | `spawn_cell` with `movable`: it refuses anything else on a pool                        |
+//! | timers, lanes, continuations       | methods of `Cx` and `Pending` that demand `Send`; the `_local` ones refuse on a pool   |
+//! | everything else of `Local`         | types that are `Send` by themselves (a test in `local.rs` says so to the compiler)     |
 
 mod end;
 mod local;
@@ -178,7 +188,8 @@ struct Body<P: Processor> {
 
 // SAFETY: everything but `body` is `Send + Sync` (the mailbox is a mutex around envelopes, which are `Send`). `body` is
 // touched as the table in the module's documentation allows: by one thread at a time, with the mailbox's lock between
-// two visits. State that is not `Send` is never touched off its driver's thread, see `Drop`.
+// two visits. State that is not `Send` is never touched off its driver's thread, see `Drop`. On a pool, where that thread may
+// be another one for each visit, there is no such state, by the second table.
 unsafe impl<P: Processor> Send for Cell<P> {}
 // SAFETY: as above.
 unsafe impl<P: Processor> Sync for Cell<P> {}
@@ -365,12 +376,18 @@ impl<P: Processor> AnyCell for Cell<P> {
         };
         // Whatever of the user's code panics is caught further in. Should something get through all the same, one processor
         // is lost, and not all that share its driver.
-        let (after, served) = catch_unwind(AssertUnwindSafe(visit)).unwrap_or_else(|payload| {
-            current::abandon();
-            hook::panic(&self.name, "visit", &panic_message(&*payload));
-            (After::Idle, 1)
-        });
-        (self, after, served)
+        match catch_unwind(AssertUnwindSafe(visit)) {
+            Ok((After::Idle, served)) if self.driver.is_pool() => {
+                let after = self.leave_idle();
+                (self, after, served)
+            }
+            Ok((after, served)) => (self, after, served),
+            Err(payload) => {
+                current::abandon();
+                hook::panic(&self.name, "visit", &panic_message(&*payload));
+                (self, After::Idle, 1)
+            }
+        }
     }
 
     fn seat(&self) -> &Seat {
@@ -535,7 +552,8 @@ pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> Arc<str> {
 
 impl<P: Processor> Drop for Cell<P> {
     fn drop(&mut self) {
-        let on_own_thread = self.driver.is_current_thread();
+        // What a pool's cell holds may be dropped by any thread, in every part: the second table of the module.
+        let on_own_thread = self.driver.is_current_thread() || self.driver.is_pool();
         self.body.with_mut(|body| {
             // SAFETY: nobody else has a reference to a cell that is being dropped.
             let body = unsafe { &mut *body };

@@ -244,7 +244,8 @@ impl<P: Processor> Cell<P> {
         }
         let wake = self.take(&mut lanes, local);
         local.pace.found(local.batch.len());
-        if local.pace.is_alone() && lanes.normal.is_empty() {
+        // On a pool another thread might enter it meanwhile.
+        if !self.driver.is_pool() && local.pace.is_alone() && lanes.normal.is_empty() {
             lanes.scheduled = false;
             lanes.normal.shrink();
             local.released = true;
@@ -265,14 +266,28 @@ impl<P: Processor> Cell<P> {
         }
     }
 
-    /// Whoever pushes next schedules the cell.
+    /// Whoever pushes next schedules the cell. On a pool that would let another thread in while this one is still inside, so
+    /// there it waits for [`leave_idle`](Self::leave_idle).
     fn go_idle(&self, lanes: &mut Lanes<P>, local: &mut Local<P>) -> Visit {
-        lanes.scheduled = false;
+        lanes.scheduled = self.driver.is_pool();
         if local.batch.is_empty() {
             local.batch.shrink();
         }
         lanes.normal.shrink();
         Visit::Done(After::Idle)
+    }
+
+    /// After a visit on a pool that found nothing left to do, when nothing of the body is touched any more: whoever pushes
+    /// next schedules the cell. If something has come since, it goes to the back of the queue.
+    pub(super) fn leave_idle(&self) -> After {
+        let mut lanes = self.mailbox.lanes.lock();
+        let wanted = !lanes.stalled
+            && !(lanes.normal.is_empty() && lanes.ready.is_empty() && lanes.high_len() == 0);
+        if wanted || !lanes.signals.is_empty() || !lanes.control.is_empty() {
+            return After::Again;
+        }
+        lanes.scheduled = false;
+        After::Idle
     }
 
     /// As [`refill`](Self::refill), with everything that can be there beside normal messages.

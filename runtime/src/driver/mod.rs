@@ -4,19 +4,30 @@
 //! left. Cells that become ready on the driver's own thread are queued without a lock; others come through the *inbox*.
 //! How it sleeps, and why no wake-up is lost, stands in `inbox.rs`.
 
+mod activity;
 mod inbox;
 mod manual;
+mod monitor;
+mod pool;
+#[cfg(all(test, not(loom)))]
+mod pool_doors_tests;
 mod ready;
 pub(crate) mod simulated;
+mod sleep;
 mod thread;
 
 pub use manual::{Manual, Spun};
+pub(crate) use monitor::Monitor;
+pub use pool::{Pool, PoolOptions};
+pub(crate) use pool::{about_to_block, new_pool, works_for};
 pub(crate) use ready::ReadyCells;
 pub use thread::{Driver, OnDriver};
 
 pub(crate) use thread::{new_driver, spawn_thread};
 
+use self::activity::Activity;
 use self::inbox::Inbox;
+use self::pool::PoolCore;
 use crate::address::Address;
 use crate::cell::{Cell, CellRef};
 use crate::current;
@@ -52,6 +63,8 @@ pub(crate) enum Kind {
     Shared,
     /// A thread of the program's, which spins.
     Manual,
+    /// Several threads that steal work from each other.
+    Pool,
 }
 
 /// Something to run on the driver's thread.
@@ -91,8 +104,12 @@ pub(crate) struct DriverCore {
     /// What others than this process reach it by, if a lane needs that. Set by the driver's own thread.
     outside: OnceLock<Arc<dyn Outside>>,
     ended: Completion,
-    join: Mutex<Option<sync_thread::JoinHandle<()>>>,
+    threads: Mutex<Vec<sync_thread::JoinHandle<()>>>,
     counters: Counters,
+    /// What its thread is at. A pool's threads have one each.
+    activity: Activity,
+    /// What a pool has beside. It has no seat, and nothing comes through its inbox but the end.
+    pool: Option<PoolCore>,
 }
 
 struct Seat {
@@ -126,7 +143,20 @@ pub(crate) enum Turn {
 
 impl DriverCore {
     pub(crate) fn new(name: Name, kind: Kind, runtime: Arc<RuntimeCore>) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::made(name, kind, runtime, None))
+    }
+
+    pub(crate) fn new_pool(
+        name: Name,
+        runtime: Arc<RuntimeCore>,
+        options: PoolOptions,
+    ) -> Arc<Self> {
+        let pool = Some(PoolCore::new(options));
+        Arc::new(Self::made(name, Kind::Pool, runtime, pool))
+    }
+
+    fn made(name: Name, kind: Kind, runtime: Arc<RuntimeCore>, pool: Option<PoolCore>) -> Self {
+        Self {
             id: DriverId::next(),
             name,
             kind,
@@ -140,9 +170,11 @@ impl DriverCore {
             seat: OnceLock::new(),
             outside: OnceLock::new(),
             ended: Completion::default(),
-            join: Mutex::new(None),
+            threads: Mutex::new(Vec::new()),
             counters: Counters::default(),
-        })
+            activity: Activity::default(),
+            pool,
+        }
     }
 
     pub(crate) fn id(&self) -> DriverId {
@@ -169,6 +201,17 @@ impl DriverCore {
         self.kind == Kind::Manual
     }
 
+    /// Which of its threads runs a member may change from one visit to the next.
+    #[inline]
+    pub(crate) fn is_pool(&self) -> bool {
+        self.pool.is_some()
+    }
+
+    #[inline]
+    fn pool(&self) -> Option<&PoolCore> {
+        self.pool.as_ref()
+    }
+
     #[inline]
     pub(crate) fn is_in_arrival_order(&self) -> bool {
         self.in_arrival_order.load(Relaxed)
@@ -181,7 +224,11 @@ impl DriverCore {
             .then(|| self.arrivals.fetch_add(1, Relaxed))
     }
 
+    /// True on the thread that runs it; on any of those that do, for a pool.
     pub(crate) fn is_current_thread(&self) -> bool {
+        if self.is_pool() {
+            return current::driver() == Some(self.id);
+        }
         self.seat
             .get()
             .is_some_and(|seat| seat.thread == this_thread())
@@ -198,7 +245,7 @@ impl DriverCore {
     }
 
     /// What reaches this driver from outside, made now if it is wanted for the first time. On its own thread only: then
-    /// that thread is awake, and looks there before it sleeps.
+    /// that thread is awake, and looks there before it sleeps. Nothing reaches a pool: it has no one thread to sleep there.
     pub(crate) fn outside(
         &self,
         make: impl FnOnce() -> Option<Arc<dyn Outside>>,
@@ -207,7 +254,7 @@ impl DriverCore {
             self.is_current_thread(),
             "what reaches a driver from outside is asked for on the driver's own thread"
         );
-        if self.world().is_simulated() {
+        if self.world().is_simulated() || self.is_pool() {
             return None;
         }
         if self.outside.get().is_none() {
@@ -226,6 +273,10 @@ impl DriverCore {
     /// Puts a cell that has just become ready on the ready queue.
     #[inline]
     pub(crate) fn enqueue<P: Processor>(&self, cell: &Arc<Cell<P>>) {
+        if let Some(pool) = &self.pool {
+            pool.enqueue(self.id, cell.clone());
+            return;
+        }
         if current::driver() != Some(self.id) {
             // A closed inbox: the driver has ended all its cells, and this one with them.
             let _closed = self.post(Post::Ready(cell.clone()));
@@ -275,7 +326,11 @@ impl DriverCore {
             } else {
                 budget
             };
+            self.activity.begin(cell.id());
             let (cell, after, served) = cell.run(budget);
+            if self.activity.end() {
+                self.watched_visit_is_over(&self.activity);
+            }
             // One writer, the driver's thread: plain counting.
             self.counters
                 .turns
@@ -358,6 +413,10 @@ impl DriverCore {
         }
     }
 
+    fn nearest_deadline(&self) -> Option<Instant> {
+        self.deadlines.lock().nearest()
+    }
+
     fn note_nearest(&self, deadlines: &Deadlines<Due>) {
         let nearest = match deadlines.nearest() {
             Some(at) => self.runtime.nanos_since_start(at),
@@ -373,9 +432,13 @@ impl DriverCore {
             self.note_nearest(&deadlines);
             (deadline, deadlines.nearest() == Some(at))
         };
-        if first && !self.is_current_thread() {
+        if first {
             // It sleeps until what used to be the nearest.
-            self.ring();
+            match &self.pool {
+                Some(pool) => pool.sleep.ring_keeper(),
+                None if !self.is_current_thread() => self.ring(),
+                None => {}
+            }
         }
         deadline
     }
@@ -427,7 +490,7 @@ impl DriverCore {
             return;
         }
         self.runtime.a_driver_is_idle();
-        let nearest = self.deadlines.lock().nearest();
+        let nearest = self.nearest_deadline();
         let until = match (limit, nearest) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -435,11 +498,13 @@ impl DriverCore {
         self.counters
             .parks
             .store(self.counters.parks.load(Relaxed) + 1, Relaxed);
+        self.activity.sleeps();
         match self.outside.get() {
             None => self.world().park(until),
             // A script is not served here, so what it finds in its last look comes through its inbox.
             Some(outside) => self.world().park_in(outside, until),
         }
+        self.woke_up(&self.activity);
         // `asleep` may stay up after a time-out: then the next post rings for nothing, which costs less than looking.
     }
 
@@ -484,9 +549,39 @@ impl DriverCore {
         self.runtime.a_driver_is_idle();
     }
 
+    /// As [`may_leave`](Self::may_leave), for the threads of a pool. Whoever spawns enters the member first and looks then
+    /// whether the pool ends; here it is the other way round. So one of them sees the other.
+    fn pool_may_leave(&self) -> bool {
+        self.pool.as_ref().is_some_and(PoolCore::is_ending)
+            && self.inbox.close_if_empty(false)
+            && !self.has_members()
+    }
+
     /// A cell has ended.
     pub(crate) fn disown(&self, id: ProcessorId) {
-        let _cell = self.members.lock().remove(&id);
+        let (_cell, is_last) = {
+            let mut members = self.members.lock();
+            (members.remove(&id), members.is_empty())
+        };
+        if let Some(pool) = &self.pool {
+            pool.member_ended(is_last);
+        }
+    }
+
+    pub(crate) fn member(&self, id: ProcessorId) -> Option<CellRef> {
+        self.members.lock().get(&id).cloned()
+    }
+
+    /// The names of those in whose handlers its threads are.
+    fn handling(&self) -> Vec<Name> {
+        let pool = self.pool.iter().flat_map(PoolCore::activities);
+        pool.filter_map(Activity::visit)
+            .filter_map(|visit| self.member_name(visit.of))
+            .collect()
+    }
+
+    fn add_thread(&self, thread: sync_thread::JoinHandle<()>) {
+        self.threads.lock().push(thread);
     }
 
     pub(crate) fn member_name(&self, id: ProcessorId) -> Option<Name> {
@@ -512,6 +607,9 @@ impl DriverCore {
         if self.inbox.end() {
             self.ring();
         }
+        if let Some(pool) = &self.pool {
+            pool.end_when_empty();
+        }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -523,8 +621,8 @@ impl DriverCore {
         if !self.ended.wait(self.world(), deadline) {
             return false;
         }
-        let thread = self.join.lock().take();
-        if let Some(thread) = thread {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
             // It has left its loop: joining takes no longer than the system needs. A panic in it was reported.
             let _panicked = thread.join();
         }
@@ -532,7 +630,7 @@ impl DriverCore {
     }
 
     pub(crate) fn snapshot(&self) -> DriverSnapshot {
-        DriverSnapshot {
+        let mut snapshot = DriverSnapshot {
             id: self.id,
             name: self.name.as_str().to_owned(),
             kind: format!("{:?}", self.kind).to_lowercase(),
@@ -540,7 +638,15 @@ impl DriverCore {
             turns: self.counters.turns.load(Relaxed),
             parks: self.counters.parks.load(Relaxed),
             wakes: self.counters.wakes.load(Relaxed),
+            threads: 1,
+            blocked: 0,
+            steals: 0,
+            exhausted: 0,
+        };
+        if let Some(pool) = &self.pool {
+            pool.snapshot_into(&mut snapshot);
         }
+        snapshot
     }
 }
 
@@ -552,7 +658,7 @@ impl fmt::Debug for DriverCore {
 
 /// Puts a processor on `driver`.
 ///
-/// `movable` says that `P` is `Send`. If it is not, the calling thread must be the driver's.
+/// `movable` says that `P` is `Send`. If it is not, the calling thread must be the driver's, and a pool refuses.
 pub(crate) fn spawn_cell<P: Processor>(
     driver: &Arc<DriverCore>,
     name: &str,
@@ -572,6 +678,9 @@ pub(crate) fn spawn_cell<P: Processor>(
     if runtime.is_ending() {
         return Err(SpawnError::Closed(name));
     }
+    if !movable && driver.is_pool() {
+        return Err(SpawnError::OnPool(name, driver.name().clone()));
+    }
     let cell = Cell::new(
         name.clone(),
         driver.clone(),
@@ -583,7 +692,13 @@ pub(crate) fn spawn_cell<P: Processor>(
     runtime.register(&cell)?;
     driver.members.lock().insert(cell.id, cell.clone());
     // A new cell is `scheduled`: it stands on the queue from here on, and its first visit starts it.
-    let queued = if current::driver() == Some(driver.id) {
+    // Whoever ends the driver says so first and tells the members then: this one hears of it, or sees it here.
+    let queued = if driver.inbox.is_ending() {
+        false
+    } else if let Some(pool) = &driver.pool {
+        pool.enqueue(driver.id, cell.clone());
+        true
+    } else if current::driver() == Some(driver.id) {
         current::ready(|ready| ready.push(cell.clone()));
         true
     } else {

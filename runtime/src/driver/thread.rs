@@ -1,6 +1,6 @@
 //! Drivers that have a thread: own (for one processor) and shared (for several).
 
-use super::{DriverCore, Kind, deadline, spawn_cell};
+use super::{DriverCore, Kind, Monitor, deadline, spawn_cell};
 use crate::address::Address;
 use crate::current;
 use crate::error::{Error, ErrorKind, SpawnError};
@@ -31,7 +31,8 @@ fn start(driver: &Arc<DriverCore>) -> std::io::Result<()> {
     let thread = driver
         .world()
         .spawn(driver.name().as_str(), move || core.run())?;
-    *driver.join.lock() = Some(thread);
+    driver.add_thread(thread);
+    Monitor::start(driver.runtime());
     Ok(())
 }
 
@@ -214,26 +215,32 @@ impl Driver {
     ///
     /// Called from a handler on this driver it only begins the end, and says so.
     pub fn shutdown(&self, limit: Duration) -> ShutdownReport {
-        let world = self.core.world();
+        self.core.shutdown(limit)
+    }
+}
+
+impl DriverCore {
+    /// As [`Driver::shutdown`] says.
+    pub(super) fn shutdown(&self, limit: Duration) -> ShutdownReport {
+        let world = self.world();
         let before = world.now();
         let until = before.checked_add(limit);
         // What a handler has sent to a member before comes before the end. Half of the time for that: a target that never
         // has room must not take the other half from the members.
-        self.core
-            .runtime()
+        self.runtime()
             .deliver_what_was_sent(before.checked_add(limit / 2));
-        self.core.signal_all(Signals::DRAIN);
-        self.core.end_when_empty();
+        self.end_when_empty();
+        self.signal_all(Signals::DRAIN);
         let mut report = ShutdownReport::default();
-        if current::driver() == Some(self.core.id()) {
+        if current::driver() == Some(self.id) {
             report.only_begun = true;
             return report;
         }
         // A handler's outbox may have grown since: a member in a circle with this one is let run.
-        let look = |waker: &Waker| self.core.ended.poll(waker).then_some(());
-        let ended = self.core.runtime().block_until(until, look);
-        if ended.is_none() || !self.core.wait_ended(until) {
-            for cell in self.core.members() {
+        let look = |waker: &Waker| self.ended.poll(waker).then_some(());
+        let ended = self.runtime().block_until(until, look);
+        if ended.is_none() || !self.wait_ended(until) {
+            for cell in self.members() {
                 report.left.push(Left::of(&*cell));
                 cell.signal(Signals::KILL);
             }

@@ -1,0 +1,34 @@
+//! Pools: many processors on few threads.
+
+mod blocking;
+mod ends;
+mod order;
+mod scheduling;
+
+use mproc::prelude::*;
+use mproc::{DriverSnapshot, Options};
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+/// A real node with the documented capacities.
+pub(crate) fn real() -> Node {
+    Node::builder().options(Options::default()).build().unwrap()
+}
+
+pub(crate) fn simulated(seed: u64) -> Node {
+    Node::simulated_with(seed, Options::default())
+}
+
+/// Keeps the thread of a handler, in virtual time.
+pub(crate) fn busy<P: Processor, R: 'static>(cx: &Cx<'_, P, R>, time: Duration) {
+    let node = cx.runtime();
+    let until = node.now() + time;
+    while node.now() < until {
+        node.park(Some(until));
+    }
+}
+
+pub(crate) fn driver(node: &Node, name: &str) -> DriverSnapshot {
+    let drivers = node.snapshot().drivers.clone();
+    drivers.into_iter().find(|d| d.name == name).unwrap()
+}

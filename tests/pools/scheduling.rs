@@ -1,0 +1,251 @@
+//! Who runs next, and on how many threads.
+
+use super::{SECOND, driver, real, simulated};
+use mproc::prelude::*;
+use mproc::{Fault, SpawnError};
+use std::sync::{Arc, Barrier, mpsc};
+
+/// Two that wake each other for ever.
+struct Player {
+    other: Option<Address<Player>>,
+}
+struct Meet(Address<Player>);
+struct Ball;
+impl Processor for Player {}
+impl Handle<Meet> for Player {
+    type Reply = ();
+    fn handle(&mut self, Meet(other): Meet, _: &mut Cx<'_, Self>) -> Outcome<()> {
+        self.other = Some(other);
+        Ok(())
+    }
+}
+impl Handle<Ball> for Player {
+    type Reply = ();
+    fn handle(&mut self, _: Ball, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+        if let Some(other) = &self.other
+            && !cx.runtime().is_ending()
+        {
+            other.send(Ball)?;
+        }
+        Ok(())
+    }
+}
+
+/// On the only thread of a pool: a cell that was just woken comes first, but not for ever.
+#[test]
+fn two_that_wake_each_other_for_ever_do_not_hold_up_a_third() {
+    let node = real();
+    let pool = node.pool("workers", 1).unwrap();
+    let left = pool.spawn("left", Player { other: None }).unwrap();
+    let right = pool.spawn("right", Player { other: None }).unwrap();
+    left.send(Meet(right.clone())).unwrap();
+    right.send(Meet(left.clone())).unwrap();
+    let third = pool
+        .spawn("third", closure(|n: u32, _| Ok::<_, Fault>(n + 1)))
+        .unwrap();
+    left.send(Ball).unwrap();
+    for n in 0..100 {
+        assert_eq!(third.call(n).wait().unwrap(), n + 1);
+    }
+    drop(node.shutdown(60 * SECOND));
+}
+
+/// As many handlers run at once as there are threads: the barrier opens only then.
+#[test]
+fn as_many_handlers_run_at_once_as_there_are_threads() {
+    let node = real();
+    let pool = node.pool("workers", 4).unwrap();
+    let barrier = Arc::new(Barrier::new(4));
+    let all: Vec<_> = (0..4)
+        .map(|n| {
+            let barrier = barrier.clone();
+            let meet = closure(move |(): (), _| {
+                barrier.wait();
+                Ok::<_, Fault>(())
+            });
+            pool.spawn(&format!("p{n}"), meet).unwrap()
+        })
+        .collect();
+    let mut calls: Vec<_> = all.iter().map(|p| p.call(())).collect();
+    calls.iter_mut().for_each(mproc::Pending::begin);
+    for call in calls {
+        call.wait().unwrap();
+    }
+    assert_eq!(driver(&node, "workers").threads, 4);
+}
+
+/// What a handler has woken stands in its worker's slot, which wakes nobody. A handler that goes on for long does not hold it up.
+#[test]
+fn what_a_long_handler_has_woken_is_handled_before_it_returns() {
+    let node = real();
+    let pool = node.pool("workers", 2).unwrap();
+    let (tell, told) = mpsc::channel();
+    let quick = pool
+        .spawn(
+            "quick",
+            closure(move |n: u32, _| Ok::<_, Fault>(tell.send(n)?)),
+        )
+        .unwrap();
+    let long = closure(move |n: u32, _| {
+        quick.send(n)?;
+        // Returns only when the other has handled it. No wait of mproc's: nothing tells the pool.
+        assert_eq!(told.recv()?, n);
+        Ok::<_, Fault>(n)
+    });
+    let long = pool.spawn("long", long).unwrap();
+    for n in 0..3 {
+        assert_eq!(long.call(n).wait().unwrap(), n);
+    }
+}
+
+/// All threads are inside handlers that wait for a fifth one, and nobody has told the pool: the monitor finds out.
+#[test]
+fn a_pool_whose_threads_are_all_inside_long_handlers_gets_another() {
+    let node = real();
+    let pool = node.pool("workers", 2).unwrap();
+    let (open, opened) = mpsc::channel::<()>();
+    let opened = Arc::new(std::sync::Mutex::new(opened));
+    let (enter, entered) = mpsc::channel();
+    let all: Vec<_> = (0..2)
+        .map(|n| {
+            let (opened, enter) = (opened.clone(), enter.clone());
+            let wait = closure(move |(): (), _| {
+                enter.send(())?;
+                Ok::<_, Fault>(opened.lock().unwrap().recv()?)
+            });
+            pool.spawn(&format!("p{n}"), wait).unwrap()
+        })
+        .collect();
+    let mut calls: Vec<_> = all.iter().map(|p| p.call(()).limit(60 * SECOND)).collect();
+    calls.iter_mut().for_each(mproc::Pending::begin);
+    (0..2).for_each(|_| entered.recv().unwrap());
+    let opener = closure(move |(): (), _| {
+        for _ in 0..2 {
+            open.send(())?;
+        }
+        Ok::<_, Fault>(())
+    });
+    let opener = pool.spawn("opener", opener).unwrap();
+    opener.call(()).limit(60 * SECOND).wait().unwrap();
+    for call in calls {
+        call.wait().unwrap();
+    }
+    assert!(driver(&node, "workers").threads > 2);
+    // Nothing but the pool's own threads is in use afterwards.
+    node.settle();
+    assert_eq!(driver(&node, "workers").blocked, 0);
+}
+
+#[test]
+fn the_default_pool_is_made_at_its_first_use_and_serves_all_that_name_none() {
+    let node = simulated(1);
+    assert!(node.snapshot().drivers.is_empty());
+    let echo = node
+        .spawn("echo", closure(|n: u32, _| Ok::<_, Fault>(n)))
+        .unwrap();
+    let other = node
+        .spawn("other", closure(|n: u32, _| Ok::<_, Fault>(n)))
+        .unwrap();
+    assert_eq!(
+        echo.call(1).wait().unwrap() + other.call(2).wait().unwrap(),
+        3
+    );
+    let drivers = node.snapshot().drivers.clone();
+    assert_eq!(drivers.len(), 1);
+    assert_eq!(
+        (drivers[0].name.as_str(), drivers[0].kind.as_str()),
+        ("default pool", "pool")
+    );
+    assert_eq!(drivers[0].members, 2);
+    assert!(drivers[0].threads >= 2);
+}
+
+#[test]
+fn names_are_shared_with_other_drivers_and_wrong_pools_are_refused() {
+    let node = simulated(1);
+    let pool = node.pool("p", 1).unwrap();
+    assert_eq!(
+        node.pool("p", 1).unwrap_err().to_string(),
+        "cannot make driver \"p\": the name is taken"
+    );
+    assert!(node.driver("p").is_err());
+    let zero = node.pool("zero", 0).unwrap_err();
+    assert_eq!(zero.kind(), mproc::ErrorKind::InvalidSetting);
+    assert!(matches!(
+        pool.spawn("p", closure(|(): (), _| ())),
+        Err(SpawnError::NameTaken(_))
+    ));
+    pool.spawn("a", closure(|(): (), _| ())).unwrap();
+    assert!(matches!(
+        pool.spawn("a", closure(|(): (), _| ())),
+        Err(SpawnError::NameTaken(_))
+    ));
+    assert_eq!(driver(&node, "p").members, 1);
+}
+
+/// Each message spawns two more processors, from inside handlers.
+#[test]
+fn a_tree_of_processors_grows_on_a_pool_and_counts_its_leaves() {
+    struct Tree {
+        pool: mproc::Pool,
+        waiting: Option<mproc::ReplyToken<u64>>,
+        missing: u32,
+        sum: u64,
+        path: String,
+    }
+    struct Grow(u32);
+    struct Leaves(u64);
+    impl Processor for Tree {}
+    impl Handle<Grow> for Tree {
+        type Reply = u64;
+        fn handle(&mut self, Grow(depth): Grow, cx: &mut Cx<'_, Self, u64>) -> Outcome<u64> {
+            if depth == 0 {
+                cx.stop();
+                return Ok(1);
+            }
+            for n in 0..2 {
+                let path = format!("{}{n}", self.path);
+                let child = Tree {
+                    pool: self.pool.clone(),
+                    waiting: None,
+                    missing: 2,
+                    sum: 0,
+                    path: path.clone(),
+                };
+                let child = self.pool.spawn(&path, child)?;
+                child.call(Grow(depth - 1)).then(cx, |me, leaves, cx| {
+                    cx.handle_now(me, Leaves(leaves?));
+                    Ok(())
+                });
+            }
+            cx.reply_later(|token| self.waiting = Some(token))
+        }
+    }
+    impl Handle<Leaves> for Tree {
+        type Reply = ();
+        fn handle(&mut self, Leaves(n): Leaves, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+            self.sum += n;
+            self.missing -= 1;
+            if self.missing == 0
+                && let Some(token) = self.waiting.take()
+            {
+                token.send(self.sum);
+                cx.stop();
+            }
+            Ok(())
+        }
+    }
+    for threads in [1, 2, 4] {
+        let node = real();
+        let pool = node.pool("workers", threads).unwrap();
+        let root = Tree {
+            pool: pool.clone(),
+            waiting: None,
+            missing: 2,
+            sum: 0,
+            path: "t".into(),
+        };
+        let root = pool.spawn("t", root).unwrap();
+        assert_eq!(root.call(Grow(9)).limit(60 * SECOND).wait().unwrap(), 512);
+    }
+}
