@@ -281,9 +281,8 @@ impl<P: Processor> Cell<P> {
     /// next schedules the cell. If something has come since, it goes to the back of the queue.
     pub(super) fn leave_idle(&self) -> After {
         let mut lanes = self.mailbox.lanes.lock();
-        let wanted = !lanes.stalled
-            && !(lanes.normal.is_empty() && lanes.ready.is_empty() && lanes.high_len() == 0);
-        if wanted || !lanes.signals.is_empty() || !lanes.control.is_empty() {
+        let is_empty = lanes.normal.is_empty() && lanes.ready.is_empty() && lanes.high_len() == 0;
+        if !(lanes.stalled || is_empty) || !lanes.signals.is_empty() || !lanes.control.is_empty() {
             return After::Again;
         }
         lanes.scheduled = false;
