@@ -662,7 +662,7 @@ fn a_blocking_call_to_a_neighbour_on_the_same_driver_is_refused_at_once_and_name
         let asks = both.spawn("asks", asks).unwrap();
         let before = node.now();
         let error = asks.call(()).wait().unwrap();
-        assert_eq!(error, "waiting would never end: asks -> answers");
+        assert_eq!(error, "waiting would never end: asks -> answers -> asks");
         assert_eq!(node.now(), before);
     }
 }

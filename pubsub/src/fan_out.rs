@@ -26,7 +26,7 @@ use crate::sample::Body;
 use crate::subscriber::{Closed, Evicted, Pushed, Subscriber};
 use crate::topic_core::{Subscribers, TopicState};
 use mproc_runtime::queue::{Reserve, Ticket};
-use mproc_runtime::{DropCause, Error, ProcessorId, WhenFull};
+use mproc_runtime::{DropCause, Error, Keeper, WhenFull};
 use parking_lot::MutexGuard;
 use std::fmt;
 use std::sync::Arc;
@@ -99,9 +99,10 @@ impl<T: ?Sized> Blocked<T> {
         }]
     }
 
-    pub(crate) fn processor(&self) -> Option<ProcessorId> {
+    /// Who would have to run so that it goes through.
+    pub(crate) fn keeper(&self) -> Option<Keeper> {
         match self {
-            Self::Full(subscriber) => subscriber.owner().map(|bell| bell.processor()),
+            Self::Full(subscriber) => subscriber.owner().map(|bell| bell.keeper()),
             _ => None,
         }
     }

@@ -481,7 +481,7 @@ impl<T: ?Sized + Send + Sync + 'static> Undelivered for Spilled<T> {
             }
             Err(blocked) => {
                 self.full = blocked.names();
-                Attempt::Blocked(blocked.processor())
+                Attempt::Blocked(blocked.keeper())
             }
         }
     }

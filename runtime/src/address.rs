@@ -12,6 +12,7 @@ use crate::handled_by::{HandledBy, Sealed};
 use crate::id::ProcessorId;
 use crate::mailbox::{Control, Lane, Signals};
 use crate::name::Name;
+use crate::neighbours::Neighbours;
 use crate::outbox::OutboxKey;
 use crate::parcel::Parcel;
 use crate::pending::Pending;
@@ -21,6 +22,7 @@ use crate::queue::{Reserve, Ticket, WhenFull};
 use crate::runtime::RuntimeCore;
 use crate::snapshot::ProcessorSnapshot;
 use crate::spill::spill;
+use crate::waits_for::{self, Keeper, Owed};
 use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -309,7 +311,8 @@ impl<P: Processor> Address<P> {
     /// # Errors
     ///
     /// From waiting for it: [`CallError::Timeout`] when the limit passes (the node's limit for calls, 5 seconds by default);
-    /// [`CallError::Deadlock`] inside a handler, if only the thread that would wait can bring the end about.
+    /// [`CallError::Deadlock`] inside a handler, if only the thread that would wait can bring the end about, perhaps over
+    /// others.
     ///
     /// # Cancel safety
     ///
@@ -366,7 +369,23 @@ impl<P: Processor> Address<P> {
 
     /// For a thread that would have to wait: true if only it can make room.
     pub(crate) fn only_here(&self) -> bool {
+        if self.cell.driver.is_pool() {
+            return current::handler() == Some(self.cell.id);
+        }
         current::only_here(self.cell.driver.id())
+    }
+
+    /// The circle in which this thread would wait for it, if only this thread can run it.
+    pub(crate) fn circle_here(&self) -> Vec<Name> {
+        let mut names = match current::handler() {
+            Some(_) => vec![waits_for::name_here(self.runtime())],
+            // What the thread does between two spins.
+            None => vec![self.cell.driver.name().clone()],
+        };
+        if names[0] != self.cell.name {
+            names.push(self.cell.name.clone());
+        }
+        names
     }
 
     #[inline]
@@ -480,6 +499,9 @@ impl<P: Processor> Address<P> {
         let waker = world.waker();
         let mut ticket = Ticket::default();
         let mut parcel = Some(told);
+        // A thread with scripts holds them up while it waits.
+        let mut shown = None;
+        let mut neighbours = None;
         loop {
             match self
                 .cell
@@ -497,6 +519,15 @@ impl<P: Processor> Address<P> {
                 self.cell.count_returned();
                 return Err(SendError::Timeout(unsent(parcel)));
             }
+            if shown.is_none() && current::holds_up_others() {
+                let keeper = Keeper::of(&*self.cell);
+                shown = waits_for::show(Owed::Room(vec![keeper]), runtime)
+                    .ok()
+                    .flatten();
+            }
+            neighbours
+                .get_or_insert_with(Neighbours::of_this_thread)
+                .deliver(&waker);
             world.park(deadline);
         }
     }

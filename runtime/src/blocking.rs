@@ -7,6 +7,7 @@
 use crate::current;
 use crate::driver::about_to_block;
 use crate::id::DriverId;
+use crate::neighbours::Neighbours;
 use crate::pending::deliver_outbox;
 use crate::runtime::{Runtime, RuntimeCore};
 use std::task::Waker;
@@ -22,6 +23,7 @@ impl RuntimeCore {
     ) -> Option<T> {
         let waker = self.world.waker();
         let mut blocks = None;
+        let mut neighbours = None;
         loop {
             if let Some(found) = look(&waker) {
                 return Some(found);
@@ -35,6 +37,9 @@ impl RuntimeCore {
             if deadline.is_some_and(|d| self.world.now() >= d) {
                 return None;
             }
+            neighbours
+                .get_or_insert_with(Neighbours::of_this_thread)
+                .deliver(&waker);
             blocks.get_or_insert_with(about_to_block);
             self.world.park(deadline);
         }

@@ -1,12 +1,13 @@
 //! A call: a message on its way there, its reply on the way back, and who waits for it.
 
 use crate::address::Address;
-use crate::cell::Refused;
+use crate::cell::{CellRef, Refused};
 use crate::context::{Cx, Promise, ReplySlot};
 use crate::current;
 use crate::dead_letters::DropCause;
 use crate::error::CallError;
 use crate::exit::Exit;
+use crate::name::Name;
 use crate::parcel::Parcel;
 use crate::pending::Operation;
 use crate::processor::{Handle, Processor};
@@ -14,6 +15,7 @@ use crate::queue::{Reserve, Ticket};
 use crate::runtime::RuntimeCore;
 use crate::spill::spill;
 use crate::sync::{Acquire, AtomicBool, Mutex, Release};
+use crate::waits_for::{Answer, Debt, Owed, Owner};
 use std::any::Any;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -47,6 +49,8 @@ impl<P: Handle<M>, M> Call<P, M> {
                 message: Some(message),
                 cancelled: false,
                 answered: false,
+                debtor: Debtor::Target,
+                is_shown: false,
                 result: None,
                 waker: None,
             }),
@@ -59,8 +63,20 @@ struct CallState<M, R> {
     message: Option<M>,
     cancelled: bool,
     answered: bool,
+    debtor: Debtor,
+    /// A thread blocks for it, and that is to be seen in `waits_for`.
+    is_shown: bool,
     result: Option<Result<R, CallError>>,
     waker: Option<Waker>,
+}
+
+/// Who owes the answer.
+enum Debtor {
+    Target,
+    /// The message was handed on to this one.
+    Other(CellRef),
+    /// Anybody may have the token.
+    Unknown,
 }
 
 /// A call's message in a mailbox.
@@ -102,6 +118,39 @@ impl<P: Handle<M>, M: Send> ReplySlot<P::Reply> for Call<P, M> {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    fn hand_on(&self, to: Option<CellRef>) -> bool {
+        let to = to.map_or(Debtor::Unknown, Debtor::Other);
+        // The cell before is dropped after the lock is released.
+        let (is_shown, _before) = {
+            let mut state = self.state.lock();
+            let before = std::mem::replace(&mut state.debtor, to);
+            (state.is_shown, before)
+        };
+        is_shown
+    }
+}
+
+impl<P: Handle<M>, M: Send> Answer for Call<P, M> {
+    fn is_there(&self) -> bool {
+        self.done.load(Acquire)
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        let state = self.state.lock();
+        let target = &self.target.cell;
+        match &state.debtor {
+            // While it is queued, whoever sends next may evict it, and that is an answer, too.
+            Debtor::Target if state.message.is_some() && target.evicts() => None,
+            Debtor::Target => Some(Owner::of(&**target)),
+            Debtor::Other(cell) => Some(Owner::of(&**cell)),
+            Debtor::Unknown => None,
+        }
+    }
+
+    fn will_be_waited_for(&self) {
+        self.state.lock().is_shown = true;
     }
 }
 
@@ -177,14 +226,15 @@ impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for Call<P,
         if !target.only_here() || self.is_done() {
             return None;
         }
-        let mut names = vec![target.cell.name.clone()];
-        if let Some(id) = current::handler()
-            && id != target.cell.id
-            && let Some(name) = target.cell.driver.member_name(id)
-        {
-            names.insert(0, name);
-        }
-        Some(CallError::Deadlock(names))
+        Some(CallError::Deadlock(target.circle_here()))
+    }
+
+    fn debt(self: Arc<Self>) -> Option<Debt> {
+        Some(Debt(Owed::Answer(self)))
+    }
+
+    fn deadlock(&self, circle: Vec<Name>) -> CallError {
+        CallError::Deadlock(circle)
     }
 
     fn timeout(&self) -> CallError {

@@ -4,7 +4,7 @@ mod local;
 
 use crate::Tick;
 use crate::address::{Address, Told};
-use crate::cell::{Cell, Local};
+use crate::cell::{Cell, CellRef, Local};
 use crate::driver::{DriverCore, Due, about_to_block};
 use crate::error::{CallError, Fault, Outcome, SpawnError};
 use crate::exit::Down;
@@ -42,6 +42,10 @@ pub(crate) struct Promise<R: 'static>(Option<Arc<dyn ReplySlot<R>>>);
 pub(crate) trait ReplySlot<R>: Send + Sync {
     /// The first answer counts; later ones are ignored.
     fn answer(&self, result: Result<R, CallError>);
+
+    /// From now on this processor owes the answer; `None`: whoever has the token. True if a thread that blocks for it has
+    /// shown that: then whoever hands it on looks for a circle.
+    fn hand_on(&self, to: Option<CellRef>) -> bool;
 }
 
 impl<R: 'static> Promise<R> {
@@ -536,7 +540,12 @@ impl<P: Processor, R: Send + 'static> Cx<'_, P, R> {
     /// # Ok::<(), mproc_runtime::Error>(())
     /// ```
     pub fn reply_later(&mut self, keep: impl FnOnce(ReplyToken<R>)) -> Outcome<R> {
-        keep(ReplyToken(self.promise.take()));
+        let slot = self.promise.take();
+        if let Some(slot) = &slot {
+            // Nobody can know who will answer.
+            slot.hand_on(None);
+        }
+        keep(ReplyToken(slot));
         Err(Fault::reply_later())
     }
 
@@ -544,7 +553,8 @@ impl<P: Processor, R: Send + 'static> Cx<'_, P, R> {
     ///
     /// # Errors
     ///
-    /// As [`reply_later`](Self::reply_later). If `other` has ended, the caller gets [`CallError::Stopped`].
+    /// As [`reply_later`](Self::reply_later). If `other` has ended, the caller gets [`CallError::Stopped`]; if it waits,
+    /// perhaps over others, for the caller, that gets [`CallError::Deadlock`].
     pub fn forward<Q, M>(&mut self, other: &Address<Q>, message: M) -> Outcome<R>
     where
         Q: Handle<M, Reply = R>,

@@ -8,6 +8,7 @@ use crate::error::Fault;
 use crate::id::{DriverId, ProcessorId};
 use crate::outbox::{Outbox, OutboxKey};
 use crate::sync::thread_local;
+use crate::waits_for::Domain;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ impl Handling {
 struct Words {
     driver: Cell<Option<DriverId>>,
     handler: Cell<Option<ProcessorId>>,
+    /// What waits as one while that handler blocks.
+    domain: Cell<Option<Domain>>,
     /// `Handling::may_block` of that handler.
     may_block: Cell<bool>,
     /// There is something in `Kept::handling`.
@@ -67,6 +70,7 @@ const fn words() -> Words {
     Words {
         driver: Cell::new(None),
         handler: Cell::new(None),
+        domain: Cell::new(None),
         may_block: Cell::new(false),
         unsettled: Cell::new(false),
         clock: Cell::new(0),
@@ -114,10 +118,11 @@ pub(crate) fn ready<R>(f: impl FnOnce(&mut ReadyCells) -> R) -> R {
 /// Handlers of `id` run on this thread from now on. `outbox` is what it could not deliver before; it is with the thread
 /// until [`leave`].
 #[inline]
-pub(crate) fn enter(id: ProcessorId, may_block: bool, outbox: &mut Outbox) {
+pub(crate) fn enter(id: ProcessorId, domain: Domain, may_block: bool, outbox: &mut Outbox) {
     WORDS.with(|w| {
         let before = w.handler.replace(Some(id));
         debug_assert!(before.is_none(), "a handler was entered inside a handler");
+        w.domain.set(Some(domain));
         w.may_block.set(may_block);
     });
     if !outbox.is_empty() {
@@ -134,6 +139,7 @@ pub(crate) fn enter(id: ProcessorId, may_block: bool, outbox: &mut Outbox) {
 pub(crate) fn leave(outbox: &mut Outbox) -> u64 {
     let unsettled = WORDS.with(|w| {
         w.handler.set(None);
+        w.domain.set(None);
         w.unsettled.replace(false)
     });
     if unsettled {
@@ -277,7 +283,28 @@ fn swap_ready(driver: DriverId) {
     });
 }
 
-/// True if only this thread can run what `driver` runs, and it does not while it waits here. A pool has other threads.
+/// True if there is anything that cannot run while this thread blocks here.
+pub(crate) fn holds_up_others() -> bool {
+    is_inside() || CURRENT.with(|c| !c.scripts.borrow().is_empty())
+}
+
+/// What cannot run while this thread blocks here. Nothing on a thread of the program's own that has no scripts.
+pub(crate) fn domains() -> Vec<Domain> {
+    let handler = WORDS.with(|w| w.domain.get());
+    let mut domains: Vec<_> = handler
+        .or_else(|| driver().map(Domain::Driver))
+        .into_iter()
+        .collect();
+    for script in scripts().into_iter().map(Domain::Driver) {
+        if !domains.contains(&script) {
+            domains.push(script);
+        }
+    }
+    domains
+}
+
+/// True if only this thread can run what `driver` runs, and it does not while it waits here. Not so on a pool's thread: its other
+/// threads go on.
 pub(crate) fn only_here(target: DriverId) -> bool {
     if crate::driver::works_for(target) {
         return false;

@@ -4,11 +4,13 @@ use crate::address::Address;
 use crate::current;
 use crate::error::CallError;
 use crate::exit::Down;
+use crate::name::Name;
 use crate::pending::Operation;
 use crate::processor::Processor;
 use crate::queue::Ticket;
 use crate::runtime::RuntimeCore;
 use crate::sync::Mutex;
+use crate::waits_for::{Answer, Debt, Owed, Owner};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
@@ -17,6 +19,8 @@ use std::time::Duration;
 #[derive(Default)]
 struct EndedState {
     down: Option<Down>,
+    /// `down` is there, or was and has been taken.
+    told: bool,
     waker: Option<Waker>,
     watching: Option<u64>,
 }
@@ -35,6 +39,17 @@ impl<P: Processor> Ended<P> {
     }
 }
 
+/// A processor ends on its own driver's thread.
+impl<P: Processor> Answer for Ended<P> {
+    fn is_there(&self) -> bool {
+        self.state.lock().told
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        Some(Owner::of(&**self.target.cell()))
+    }
+}
+
 impl<P: Processor> Operation<Down, CallError> for Ended<P> {
     fn begin(self: Arc<Self>, _: &mut Ticket, waker: &Waker) -> Poll<Result<(), CallError>> {
         let number = next_watch();
@@ -50,6 +65,7 @@ impl<P: Processor> Operation<Down, CallError> for Ended<P> {
                 let waker = {
                     let mut state = shared.lock();
                     state.down = Some(down);
+                    state.told = true;
                     state.waker.take()
                 };
                 if let Some(waker) = waker {
@@ -91,7 +107,15 @@ impl<P: Processor> Operation<Down, CallError> for Ended<P> {
     fn refuse_to_block(&self) -> Option<CallError> {
         let inside = current::handler().is_some();
         (inside && !self.is_done() && self.target.only_here() && !self.target.is_closed())
-            .then(|| CallError::Deadlock(vec![self.target.name().clone()]))
+            .then(|| CallError::Deadlock(self.target.circle_here()))
+    }
+
+    fn debt(self: Arc<Self>) -> Option<Debt> {
+        Some(Debt(Owed::Answer(self)))
+    }
+
+    fn deadlock(&self, circle: Vec<Name>) -> CallError {
+        CallError::Deadlock(circle)
     }
 
     fn timeout(&self) -> CallError {

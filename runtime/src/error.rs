@@ -217,7 +217,14 @@ pub enum CallError {
     Faulted(Fault),
     /// The handler panicked with this message.
     Panicked(Arc<str>),
-    /// Waiting here could never end. The names are the processors in the circle.
+    /// Waiting here could never end, and was refused: the call would have closed a circle. The message was taken back if it
+    /// was still queued; the others in the circle go on.
+    ///
+    /// The names are those in the circle, in order: each waits for the next, and the last for the first. It waits for its
+    /// answer, or where both are on one driver, for its handler to return. The first is the caller. Whoever waits on a
+    /// driver's thread outside of all handlers is called by the driver's name: a script between two spins, or what
+    /// [`Driver::build`](crate::Driver::build) runs. Answer later ([`Cx::reply_later`](crate::Cx::reply_later)), go on with
+    /// [`Pending::then`](crate::Pending::then), or send in place of one of the calls.
     Deadlock(Vec<Name>),
 }
 
@@ -232,13 +239,21 @@ impl fmt::Display for CallError {
             Self::Faulted(fault) => write!(f, "handler failed: {fault}"),
             Self::Panicked(message) => write!(f, "handler panicked: {message}"),
             Self::Deadlock(names) => {
-                f.write_str("waiting would never end: ")?;
-                for (i, name) in names.iter().enumerate() {
-                    write!(f, "{}{name}", if i == 0 { "" } else { " -> " })?;
-                }
-                Ok(())
+                write!(f, "waiting would never end: {}", InCircle(names))
             }
         }
+    }
+}
+
+/// Names as `a -> b -> a`.
+pub(crate) struct InCircle<'a>(pub(crate) &'a [Name]);
+
+impl fmt::Display for InCircle<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for name in self.0 {
+            write!(f, "{name} -> ")?;
+        }
+        self.0.first().map_or(Ok(()), |first| write!(f, "{first}"))
     }
 }
 

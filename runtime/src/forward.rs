@@ -2,7 +2,7 @@
 
 use crate::address::Address;
 use crate::call::discarded;
-use crate::cell::Refused;
+use crate::cell::{CellRef, Refused};
 use crate::context::{Cx, Promise, ReplySlot};
 use crate::current;
 use crate::dead_letters::DropCause;
@@ -11,6 +11,7 @@ use crate::exit::Exit;
 use crate::parcel::Parcel;
 use crate::processor::{Handle, Processor};
 use crate::spill::spill;
+use crate::waits_for;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -45,7 +46,20 @@ impl<P: Processor> Address<P> {
     ) where
         P: Handle<M>,
     {
+        // Before the message can be handled: its handler may hand it on again.
+        let circle = slot.as_ref().and_then(|slot| {
+            // What may be evicted can be answered by anybody who sends.
+            let owner = (!self.cell.evicts()).then(|| self.cell.clone() as CellRef);
+            let is_shown = slot.hand_on(owner);
+            is_shown
+                .then(|| waits_for::handed_on(Arc::as_ptr(slot).cast()))
+                .flatten()
+        });
         let parcel = Forwarded { message, slot };
+        if let Some(circle) = circle {
+            let error = CallError::Deadlock(circle);
+            return self.fail_forwarded(parcel, error, DropCause::Cancelled);
+        }
         let behind = current::outbox_holds(self.key());
         let refused = if behind {
             Refused::Full(parcel)
@@ -66,6 +80,18 @@ impl<P: Processor> Address<P> {
                 (parcel, CallError::Stopped(exit), DropCause::TargetEnded)
             }
         };
+        self.fail_forwarded(parcel, error, cause);
+    }
+
+    /// Tells whoever waits that the message was not handed on; if nobody does, whoever forwarded it.
+    fn fail_forwarded<M: Send + 'static>(
+        &self,
+        parcel: Forwarded<M, P::Reply>,
+        error: CallError,
+        cause: DropCause,
+    ) where
+        P: Handle<M>,
+    {
         let Forwarded { message, slot } = parcel;
         if let Some(slot) = slot {
             self.cell.count_returned();

@@ -14,6 +14,7 @@ use crate::context::Cx;
 use crate::id::{DriverId, ProcessorId};
 use crate::mailbox::LaneId;
 use crate::processor::Processor;
+use crate::waits_for::Keeper;
 use std::fmt;
 
 /// The receiving half of a lane. It is kept with its processor, and `Send` as a rule ([`Cx::add_lane`]).
@@ -56,6 +57,11 @@ impl LaneBell {
     /// Whose lane it is.
     pub fn processor(&self) -> ProcessorId {
         self.cell.id()
+    }
+
+    /// Who would have to run so that there is room in the lane.
+    pub fn keeper(&self) -> Keeper {
+        Keeper::of(&*self.cell)
     }
 
     /// What its processor is called.

@@ -7,6 +7,7 @@
 use crate::dead_letters::DropCause;
 use crate::error::Fault;
 use crate::id::ProcessorId;
+use crate::waits_for::Keeper;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,7 +33,7 @@ pub enum Attempt {
     /// It is delivered.
     Delivered,
     /// There is no room at this processor, or nobody knows whose it is.
-    Blocked(Option<ProcessorId>),
+    Blocked(Option<Keeper>),
     /// It can never be delivered.
     Ended,
 }
@@ -61,7 +62,7 @@ pub(crate) struct Outbox {
 #[derive(Debug, Default)]
 pub(crate) struct Flushed {
     /// Whose room it waits for.
-    pub(crate) blocked_on: Vec<ProcessorId>,
+    pub(crate) blocked_on: Vec<Keeper>,
     /// When the next entry's limit passes.
     pub(crate) deadline: Option<Instant>,
     /// How many entries were given up, by cause.
@@ -151,6 +152,26 @@ impl Outbox {
         flushed
     }
 
+    /// Delivers what can be delivered, and leaves everything else as it is. Notes whose room it waits for.
+    pub(crate) fn deliver(&mut self, waker: &Waker, blocked_on: &mut Vec<Keeper>) {
+        for (_, line) in &mut self.lines {
+            while let Some(front) = line.front_mut() {
+                match front.what.attempt(waker) {
+                    Attempt::Delivered => {
+                        self.count -= 1;
+                        line.pop_front();
+                    }
+                    Attempt::Ended => break,
+                    Attempt::Blocked(on) => {
+                        blocked_on.extend(on);
+                        break;
+                    }
+                }
+            }
+        }
+        self.lines.retain(|(_, line)| !line.is_empty());
+    }
+
     /// Gives everything up. Returns how many there were.
     pub(crate) fn abandon(&mut self, cause: DropCause) -> usize {
         let lines = std::mem::take(&mut self.lines);
@@ -181,6 +202,7 @@ impl fmt::Debug for Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::waits_for::Domain;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
@@ -195,7 +217,9 @@ mod tests {
         fn attempt(&mut self, _: &Waker) -> Attempt {
             let room = self.room.load(Ordering::Relaxed);
             if room == 0 {
-                return Attempt::Blocked(ProcessorId::from_number(1));
+                let id = ProcessorId::from_number(1).unwrap();
+                let domain = Domain::Cell(id);
+                return Attempt::Blocked(Some(Keeper { id, domain }));
             }
             self.room.store(room - 1, Ordering::Relaxed);
             Attempt::Delivered

@@ -4,11 +4,14 @@ use crate::context::Cx;
 use crate::current;
 use crate::driver::about_to_block;
 use crate::error::{CallError, Outcome};
-use crate::outbox::Outbox;
+use crate::name::Name;
+use crate::neighbours::Neighbours;
+use crate::outbox::{Flushed, Outbox};
 use crate::processor::Processor;
 use crate::queue::Ticket;
 use crate::runtime::RuntimeCore;
 use crate::time_keeper::Alarm;
+use crate::waits_for::{self, Debt, Owed, Shown};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -36,6 +39,18 @@ pub trait Operation<T, E>: Send + Sync {
     /// Why this thread may not block for it. `None` if it may, and if a result is there already. If this refuses an
     /// operation that was not begun, nothing is started.
     fn refuse_to_block(&self) -> Option<E>;
+
+    /// What would end the wait, for finding circles of waits. `None` if that is not known: then its limit ends it.
+    fn debt(self: Arc<Self>) -> Option<Debt> {
+        None
+    }
+
+    /// The error of a wait that would close a circle of calls: the names of those in it, in order. Only asked for if the
+    /// [`debt`](Self::debt) is an answer.
+    fn deadlock(&self, circle: Vec<Name>) -> E {
+        let _names = circle;
+        self.timeout()
+    }
 
     /// The error of a limit that has passed.
     fn timeout(&self) -> E;
@@ -115,9 +130,11 @@ impl<T: 'static, E: 'static> Pending<T, E> {
     ///
     /// # Deadlocks
     ///
-    /// Inside a handler, what the handler has sent before is delivered first. Waiting for a processor that only this
-    /// very thread can run is refused at once. On a driver that others share, they wait too: prefer
-    /// [`then`](Self::then).
+    /// Inside a handler, what the handler has sent before is delivered as room comes, before the answer or meanwhile. Waiting
+    /// for a processor that only this very thread can run is refused at once, and so is a call that would wait for ever because whoever owes the answer waits,
+    /// perhaps over others, for this very thread: [`CallError::Deadlock`] names the circle. The others in it go on. An
+    /// answer that was promised for later ([`Cx::reply_later`]) may come from anybody, and is never refused; the limit ends
+    /// that wait. On a driver that others share, they wait too: prefer [`then`](Self::then).
     pub fn wait(self) -> Result<T, E> {
         let limit = self.limit.unwrap_or_else(|| self.op.limit());
         self.wait_timeout(limit)
@@ -143,14 +160,19 @@ impl<T: 'static, E: 'static> Pending<T, E> {
         let mut deadline = None;
         let mut blocks = None;
         let mut spun = false;
+        let mut shown = None;
+        let mut neighbours = None;
         loop {
             if let Poll::Ready(result) = self.poll_begun(&waker) {
                 return result;
             }
+            let mut outbox = None;
             if current::is_unsettled() {
                 // What the handler has sent before may be what the answer needs, and the operation itself may stand behind it.
-                let until = *deadline.get_or_insert_with(|| world.now().checked_add(limit));
-                deliver_outbox(&runtime, until);
+                if !limit.is_zero() {
+                    self.show(&mut shown, &runtime)?;
+                }
+                outbox = flush_outbox(&runtime, &waker);
                 if let Poll::Ready(result) = self.poll_begun(&waker) {
                     return result;
                 }
@@ -165,8 +187,43 @@ impl<T: 'static, E: 'static> Pending<T, E> {
             if until.is_some_and(|until| world.now() >= until) {
                 return Err(self.give_up());
             }
+            self.show(&mut shown, &runtime)?;
+            // The answer may come although something else finds no room: then the handler goes on, and its processor stalls.
+            let room = outbox.map(|left| {
+                let shown = waits_for::show(Owed::Room(left.blocked_on), &runtime);
+                (shown, left.deadline)
+            });
+            neighbours
+                .get_or_insert_with(Neighbours::of_this_thread)
+                .deliver(&waker);
+            let next = room.as_ref().and_then(|(_, next)| *next);
             blocks.get_or_insert_with(about_to_block);
-            world.park(until);
+            world.park(earlier(until, next));
+        }
+    }
+
+    /// Shows whom this thread waits for, before it sleeps. Refused if it would wait in a circle of calls.
+    fn show(&mut self, shown: &mut Option<Shown>, runtime: &RuntimeCore) -> Result<(), E> {
+        if let Some(shown) = shown {
+            shown.look_again();
+            return Ok(());
+        }
+        if !current::holds_up_others() {
+            return Ok(());
+        }
+        let Some(debt) = self.op.clone().debt() else {
+            return Ok(());
+        };
+        match waits_for::show(debt.0, runtime) {
+            Ok(wait) => {
+                *shown = wait;
+                Ok(())
+            }
+            Err(names) => {
+                self.finished = true;
+                self.op.abandon(&mut self.ticket);
+                Err(self.op.deadlock(names))
+            }
         }
     }
 
@@ -273,13 +330,13 @@ impl<T: 'static, E: 'static> Pending<T, E> {
 
 /// Before a handler blocks, what it has sent is delivered: whoever must answer may need it.
 pub(crate) fn deliver_outbox(runtime: &RuntimeCore, deadline: Option<Instant>) {
-    let Some((id, mut outbox)) = current::with_handling(|h| {
+    let Some(mut outbox) = current::with_handling(|h| {
         h.filter(|h| !h.outbox.is_empty())
-            .map(|h| (h.id, std::mem::take(&mut h.outbox)))
+            .map(|h| std::mem::take(&mut h.outbox))
     }) else {
         return;
     };
-    let faults = outbox.block_until_below(1, id, runtime, deadline);
+    let faults = outbox.block_until_below(1, runtime, deadline);
     current::with_handling(|h| {
         if let Some(h) = h {
             h.put_back(outbox);
@@ -288,18 +345,49 @@ pub(crate) fn deliver_outbox(runtime: &RuntimeCore, deadline: Option<Instant>) {
     });
 }
 
+/// Tries once to deliver what the handler has sent. What it is blocked on, if something is left.
+fn flush_outbox(runtime: &RuntimeCore, waker: &Waker) -> Option<Flushed> {
+    loop {
+        // Out of the thread's hands while user code (a message's drop) may run.
+        let mut outbox = current::with_handling(|h| {
+            h.filter(|h| !h.outbox.is_empty())
+                .map(|h| std::mem::take(&mut h.outbox))
+        })?;
+        let mut flushed = outbox.flush(waker, Some(runtime.world.now()));
+        let given_up = std::mem::take(&mut flushed.given_up);
+        let left = outbox.len();
+        let more = current::with_handling(|h| {
+            h.is_some_and(|h| {
+                h.given_up += given_up.len() as u64;
+                h.faults.extend(given_up.into_iter().filter_map(|(_, f)| f));
+                h.put_back(outbox)
+            })
+        });
+        if !more {
+            return (left > 0).then_some(flushed);
+        }
+    }
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
 impl Outbox {
     /// Waits on this thread until fewer than `count` entries are left, or the deadline has passed.
     pub(crate) fn block_until_below(
         &mut self,
         count: usize,
-        id: crate::ProcessorId,
         runtime: &RuntimeCore,
         deadline: Option<Instant>,
     ) -> Vec<crate::Fault> {
         let mut faults = Vec::new();
         let waker = runtime.world.waker();
         let mut blocks = None;
+        let mut neighbours = None;
         loop {
             let now = runtime.world.now();
             let flushed = self.flush(&waker, Some(now));
@@ -312,21 +400,16 @@ impl Outbox {
             });
             faults.extend(flushed.given_up.into_iter().filter_map(|(_, f)| f));
             if self.len() < count || deadline.is_some_and(|d| d <= now) {
-                crate::waits_for::cleared(id);
                 return faults;
             }
             // The edge shows while the thread waits; a member of the circle that can run is let run.
-            if let Some(member) =
-                crate::waits_for::stalled(id, flushed.blocked_on, self.len(), None)
-            {
-                member.signal(crate::mailbox::Signals::PASS);
-            }
-            let until = match (flushed.deadline, deadline) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+            let shown = waits_for::show(Owed::Room(flushed.blocked_on), runtime);
+            neighbours
+                .get_or_insert_with(Neighbours::of_this_thread)
+                .deliver(&waker);
             blocks.get_or_insert_with(about_to_block);
-            runtime.world.park(until);
+            runtime.world.park(earlier(flushed.deadline, deadline));
+            drop(shown);
         }
     }
 }

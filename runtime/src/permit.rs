@@ -9,6 +9,7 @@ use crate::processor::Processor;
 use crate::queue::{Reserve, Ticket};
 use crate::runtime::RuntimeCore;
 use crate::sync::{Acquire, AtomicBool, Release};
+use crate::waits_for::{Debt, Keeper, Owed};
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -133,6 +134,11 @@ impl<P: Processor> Operation<Permit<P>, ReserveError> for Reservation<P> {
             Reserve::Closed => None,
             Reserve::Full => Some(ReserveError::Deadlock),
         }
+    }
+
+    fn debt(self: Arc<Self>) -> Option<Debt> {
+        let keeper = Keeper::of(&**self.target.cell());
+        Some(Debt(Owed::Room(vec![keeper])))
     }
 
     fn timeout(&self) -> ReserveError {

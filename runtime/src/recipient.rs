@@ -9,6 +9,7 @@ use crate::permit::Permit;
 use crate::processor::{Handle, Processor};
 use crate::queue::Ticket;
 use crate::runtime::RuntimeCore;
+use crate::waits_for::Debt;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -267,6 +268,14 @@ impl<T, E, U, F: Fn(T) -> U + Send + Sync> Operation<U, E> for Mapped<T, E, F> {
 
     fn refuse_to_block(&self) -> Option<E> {
         self.op.refuse_to_block()
+    }
+
+    fn debt(self: Arc<Self>) -> Option<Debt> {
+        self.op.clone().debt()
+    }
+
+    fn deadlock(&self, circle: Vec<Name>) -> E {
+        self.op.deadlock(circle)
     }
 
     fn timeout(&self) -> E {

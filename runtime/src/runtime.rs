@@ -359,6 +359,10 @@ impl RuntimeCore {
         self.drivers.lock().values().cloned().collect()
     }
 
+    pub(crate) fn driver_of(&self, id: DriverId) -> Option<Arc<DriverCore>> {
+        self.drivers.lock().get(&id).cloned()
+    }
+
     fn cells(&self) -> Vec<CellRef> {
         self.drivers().iter().flat_map(|d| d.members()).collect()
     }

@@ -9,6 +9,7 @@ use crate::parcel::Parcel;
 use crate::processor::Processor;
 use crate::queue::{Reserve, Ticket};
 use crate::runtime::RuntimeCore;
+use crate::waits_for::Keeper;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -41,10 +42,10 @@ pub(crate) fn spill<P: Processor, D: Parcel<P>>(
 pub(crate) fn make_room_in_outbox(runtime: &RuntimeCore, deadline: Option<Instant>) {
     let taken = current::with_handling(|h| {
         h.filter(|h| h.may_block && h.outbox.len() >= OUTBOX_CAPACITY)
-            .map(|h| (h.id, std::mem::take(&mut h.outbox)))
+            .map(|h| std::mem::take(&mut h.outbox))
     });
-    if let Some((id, mut outbox)) = taken {
-        let faults = outbox.block_until_below(OUTBOX_CAPACITY, id, runtime, deadline);
+    if let Some(mut outbox) = taken {
+        let faults = outbox.block_until_below(OUTBOX_CAPACITY, runtime, deadline);
         current::with_handling(|h| {
             if let Some(h) = h {
                 h.put_back(outbox);
@@ -97,7 +98,7 @@ impl<P: Processor, D: Parcel<P>> Undelivered for Spilled<P, D> {
         let cell = &self.target.cell;
         match cell.poll_push(self.target.lane, &mut self.ticket, waker, &mut self.parcel) {
             Reserve::Granted => Attempt::Delivered,
-            Reserve::Full => Attempt::Blocked(Some(cell.id)),
+            Reserve::Full => Attempt::Blocked(Some(Keeper::of(&**cell))),
             Reserve::Closed => Attempt::Ended,
         }
     }

@@ -10,6 +10,7 @@ use crate::processor::Processor;
 use crate::queue::Items as _;
 use crate::timer::Deadline;
 use crate::timers::Timers;
+use crate::waits_for::Keeper;
 use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
 
@@ -83,6 +84,11 @@ impl<P: Processor> Local<P> {
             next_continuation: 0,
             extensions: Extensions::default(),
         }
+    }
+
+    /// See [`AnyCell::deliver_outbox_of_neighbour`](super::AnyCell::deliver_outbox_of_neighbour).
+    pub(super) fn deliver_outbox(&mut self, waker: &Waker, blocked_on: &mut Vec<Keeper>) {
+        self.outbox.deliver(waker, blocked_on);
     }
 
     /// Nothing is to be done on the driver's side but to serve normal messages.

@@ -10,6 +10,7 @@
 //! | running: taken off the queue, `scheduled` still true | the driver's thread, inside `run`    | `run` returning                    |
 //! | running and released: `scheduled` is false, or the cell stands on the ready queue again | the driver's thread, inside `run` | `run` returning |
 //! | entered by its script between two turns             | the script's thread, inside `enter`   | `enter` returning                  |
+//! | stalled, while its driver's thread blocks elsewhere | that thread, inside `deliver_outbox_of_neighbour` | its returning          |
 //!
 //! `scheduled` is set and cleared under the mailbox's lock, and a cell is queued exactly when it goes from false to
 //! true, so it stands on at most one queue. A driver other than a pool is one thread, so a cell that stands on the queue while
@@ -57,8 +58,10 @@ use crate::snapshot::ProcessorSnapshot;
 use crate::sync::{
     Acquire, AtomicBool, AtomicU64, AtomicUsize, OwnLine, PlainCount, Relaxed, UnsafeCell,
 };
+use crate::waits_for::Keeper;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::task::Waker;
 // The model checker need not see it: it is part of no protocol.
 use std::sync::atomic::AtomicPtr;
 
@@ -115,6 +118,8 @@ pub(crate) trait AnyCell: Send + Sync {
     fn head(&self) -> Option<u64>;
     /// True if nothing is queued, running or waiting for room.
     fn is_quiet(&self) -> bool;
+    /// True if a message or an item of a subscription waits to be handled.
+    fn has_queued(&self) -> bool;
     /// Tells `watcher` when it ends, or at once if it has.
     fn watch(&self, watcher: Watcher);
     fn unwatch(&self, number: u64);
@@ -123,6 +128,9 @@ pub(crate) trait AnyCell: Send + Sync {
     fn snapshot_unless_filed(&self) -> Option<ProcessorSnapshot>;
     /// Ends it from the driver's thread when the driver itself ends.
     fn end_with_driver(self: Arc<Self>, exit: Exit);
+    /// Delivers what its outbox holds and has room, while the driver's thread blocks in the handler of another member. Only
+    /// that thread may call this. Returns whose room it still waits for.
+    fn deliver_outbox_of_neighbour(&self, waker: &Waker) -> Vec<Keeper>;
 }
 
 /// See the module's documentation.
@@ -472,6 +480,11 @@ impl<P: Processor> AnyCell for Cell<P> {
         !lanes.scheduled && !lanes.stalled && self.counters.since.load(Acquire) == 0
     }
 
+    fn has_queued(&self) -> bool {
+        let lanes = self.mailbox.lanes.lock();
+        !lanes.ready.is_empty() || self.snapshot_of(&lanes).queued > 0
+    }
+
     fn watch(&self, watcher: Watcher) {
         let exit = {
             let mut lanes = self.mailbox.lanes.lock();
@@ -516,6 +529,20 @@ impl<P: Processor> AnyCell for Cell<P> {
             // SAFETY: only `DriverCore::finish` calls this, on the one thread that runs the driver.
             unsafe { self.with_body(|body| self.end(body, exit)) };
         });
+    }
+
+    fn deliver_outbox_of_neighbour(&self, waker: &Waker) -> Vec<Keeper> {
+        let mut blocked_on = Vec::new();
+        // Both are read by this thread only. It may be on its way out of this very cell.
+        if !self.driver.is_current_thread() || self.occupied.load(Relaxed) {
+            return blocked_on;
+        }
+        // A publisher's attempt may ask filters, which are the user's code.
+        self.quietly("outbox", || {
+            // SAFETY: the last row of the table: this is the thread that runs the driver, and it is not inside this cell.
+            unsafe { self.with_body(|body| body.local.deliver_outbox(waker, &mut blocked_on)) };
+        });
+        blocked_on
     }
 }
 

@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::mailbox::{Control, Lane, Lanes};
 use crate::parcel::{Envelope, Numbered, Parcel};
 use crate::processor::Processor;
-use crate::queue::{Admit, Reserve, Ticket};
+use crate::queue::{Admit, Reserve, Ticket, WhenFull};
 use crate::sync::{MutexGuard, Relaxed};
 use std::sync::Arc;
 use std::task::Waker;
@@ -202,6 +202,11 @@ impl<P: Processor> Cell<P> {
         if rare.filed {
             self.driver.runtime().returned_after_the_end();
         }
+    }
+
+    /// A message that is queued may be dropped by one that comes later.
+    pub(crate) fn evicts(&self) -> bool {
+        self.mailbox.when_full == WhenFull::DropOldest
     }
 
     /// Why it ended, if it has.

@@ -68,8 +68,8 @@ impl<P: Processor> Cell<P> {
             if let Some(at) = deadline {
                 local.outbox_deadline = Some(self.driver.add_deadline(at, Due::Room(self.clone())));
             }
-            let may_run = waits_for::stalled(self.id, blocked_on, left, Some(self.clone()));
-            if let Some(member) = may_run {
+            let may_run = waits_for::stalled(self.clone(), blocked_on, left);
+            for member in may_run {
                 if member.id() == self.id {
                     local.pass = true;
                     self.mailbox.progress.attention.store(true, Relaxed);

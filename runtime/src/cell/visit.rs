@@ -10,6 +10,7 @@ use crate::processor::{AfterPanic, Processor};
 use crate::queue::{Items as _, UNBOUNDED};
 use crate::sync::{MutexGuard, Relaxed, Release};
 use crate::timers::Timers;
+use crate::waits_for::Domain;
 use crate::{clock, current, hook};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -34,7 +35,8 @@ enum Step {
 impl<P: Processor> Cell<P> {
     /// Says that handlers of this processor run on this thread from now on.
     pub(super) fn open(&self, local: &mut Local<P>) {
-        current::enter(self.id, self.driver.is_own(), &mut local.outbox);
+        let domain = Domain::of(&self.driver, self.id);
+        current::enter(self.id, domain, self.driver.is_own(), &mut local.outbox);
     }
 
     pub(super) fn close_visit(&self, body: &mut Body<P>) {
@@ -172,7 +174,9 @@ impl<P: Processor> Cell<P> {
                     clock = self.read_clock(clock, unread);
                     unread = 0;
                 }
-                if current::is_unsettled() {
+                // A handler that was let run while stalled may have waited until its outbox was empty: nothing is unsettled
+                // then, and the stall is over all the same.
+                if current::is_unsettled() || local.stalled {
                     self.settle_parts(processor, local);
                 }
                 if local.stop || self.mailbox.progress.attention.load(Relaxed) {

@@ -3,14 +3,15 @@
 use super::{DriverCore, Kind, Monitor, deadline, spawn_cell};
 use crate::address::Address;
 use crate::current;
-use crate::error::{Error, ErrorKind, SpawnError};
+use crate::error::{Error, ErrorKind, InCircle, SpawnError};
 use crate::id::DriverId;
 use crate::mailbox::{MailboxOptions, Signals};
 use crate::name::Name;
 use crate::processor::Processor;
 use crate::runtime::RuntimeCore;
 use crate::shutdown::{Left, ShutdownReport};
-use crate::sync::{Mutex, Relaxed};
+use crate::sync::{Acquire, AtomicBool, Mutex, Relaxed, Release};
+use crate::waits_for::{self, Answer, Owed, Owner};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -125,7 +126,8 @@ impl Driver {
     /// # Errors
     ///
     /// What `build` returns; [`ErrorKind::Closed`] if the driver has ended; [`ErrorKind::Timeout`] if the driver did not
-    /// come to it within the node's call limit (then it is not run at all); [`ErrorKind::Fault`] if it panicked.
+    /// come to it within the node's call limit (then it is not run at all); [`ErrorKind::Deadlock`], naming the circle, if it
+    /// never would, because it waits for the calling thread; [`ErrorKind::Fault`] if it panicked.
     ///
     /// # Examples
     ///
@@ -166,13 +168,20 @@ impl Driver {
         // it or this thread to take it back.
         let work = Arc::new(Mutex::new(Some(run)));
         let result = Arc::new(Mutex::new(None));
+        let built = Arc::new(Built {
+            driver: self.core.clone(),
+            done: AtomicBool::new(false),
+        });
         let (theirs, answer, done) = (work.clone(), result.clone(), waker.clone());
+        let there = built.clone();
         let queued = self.core.command(Box::new(move |core| {
             let run = theirs.lock().take();
             if let Some(run) = run {
                 let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(core)));
                 *answer.lock() = Some(outcome);
             }
+            // Release pairs with the Acquire in `Built::is_there`.
+            there.done.store(true, Release);
             done.wake();
         }));
         let closed = || {
@@ -197,9 +206,21 @@ impl Driver {
             }
         };
         let runtime = self.core.runtime();
+        let shown = match waits_for::show(Owed::Answer(built), runtime) {
+            Ok(shown) => shown,
+            // What runs already goes on, and its own wait for this thread has a limit.
+            Err(circle) if work.lock().take().is_some() => {
+                let (name, circle) = (self.name(), InCircle(&circle));
+                let text =
+                    format!("cannot build on driver {name:?}: waiting would never end: {circle}");
+                return Err(Error::new(ErrorKind::Deadlock, text));
+            }
+            Err(_) => None,
+        };
         if let Some(outcome) = runtime.block_until(limit, look) {
             return outcome;
         }
+        drop(shown);
         if work.lock().take().is_some() {
             let text = format!("driver {:?} is busy", self.name());
             return Err(Error::new(ErrorKind::Timeout, text));
@@ -247,6 +268,23 @@ impl DriverCore {
         }
         report.took = world.now().saturating_duration_since(before);
         report
+    }
+}
+
+/// What a driver was told to build: only its own thread does that.
+struct Built {
+    driver: Arc<DriverCore>,
+    /// Set after the result, and stays when that is taken.
+    done: AtomicBool,
+}
+
+impl Answer for Built {
+    fn is_there(&self) -> bool {
+        self.done.load(Acquire) || self.driver.has_ended()
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        Some(Owner::driver(&self.driver))
     }
 }
 
