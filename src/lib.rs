@@ -47,13 +47,15 @@ pub use mproc_pubsub::{
     TopicSnapshot, Topics, TryRecvError, select,
 };
 pub use mproc_runtime::{
-    Address, AfterPanic, CallError, Closure, Cx, DEFAULT_CAPACITY, DEFAULT_LIMIT, DeadLetter,
-    DeadLetters, Down, Driver, DriverId, DriverSnapshot, DropCause, Drops, Error, ErrorKind, Exit,
-    Fault, Handle, HandledBy, Idle, IntoOutcome, Left, LetterHeader, LocalClosure, MailboxOptions,
-    Name, NameError, OnDriver, Options, Outcome, Pending, Permit, Pool, PoolOptions, Processor,
-    ProcessorId, ProcessorSnapshot, Recipient, RecipientPermit, ReplyToken, ReserveError, Runtime,
-    SendError, ShutdownReport, SpawnError, Spun, Tick, TimerId, Totals, TrySendError, WatchId,
-    WeakAddress, WhenFull, closure, local_closure,
+    Address, AfterPanic, Backoff, CallError, Child, ChildPlace, Closure, Cx, DEFAULT_CAPACITY,
+    DEFAULT_LIMIT, DeadLetter, DeadLetters, Down, Driver, DriverId, DriverSnapshot, DropCause,
+    Drops, Error, ErrorKind, Exit, Fault, Handle, HandledBy, Idle, IntoOutcome, IntoProcessor,
+    Left, LetterHeader, LinkId, LocalClosure, MailboxOptions, Name, NameError, OnDriver, Options,
+    Outcome, Pending, Permit, Pool, PoolOptions, Processor, ProcessorId, ProcessorSnapshot,
+    Recipient, RecipientPermit, ReplyToken, ReserveError, Restart, Runtime, SendError,
+    ShutdownReport, SpawnError, Spun, Strategy, Supervisor, SupervisorEvent, SupervisorSpec, Tick,
+    TimerId, Totals, TrySendError, WatchId, WeakAddress, WhenFull, WhenGivingUp, closure,
+    local_closure,
 };
 pub use node::{Node, NodeBuilder, Snapshot};
 pub use script::{Callbacks, OnFault, Script, ScriptCx, init, init_without_signals};
@@ -68,8 +70,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The names that most programs use.
 pub mod prelude {
     pub use crate::{
-        Address, Cx, Down, Handle, MailboxOptions, Node, Outcome, Processor, Publisher, Sample,
-        Script, Subscription, SubscriptionOptions, Topic, TopicId, Topics, WhenFull, closure,
+        Address, Child, Cx, Down, Handle, MailboxOptions, Node, Outcome, Processor, Publisher,
+        Sample, Script, Subscription, SubscriptionOptions, Topic, TopicId, Topics, WhenFull,
+        closure,
     };
     pub use std::time::Duration;
 }

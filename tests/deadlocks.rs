@@ -155,6 +155,26 @@ fn a_circle_over_a_shared_driver_and_an_own_one_names_the_neighbour_whose_thread
     assert_eq!(node.now(), before);
 }
 
+/// On a pool the processors wait one by one: a neighbour is served by another thread, and only a circle is refused.
+#[test]
+fn on_a_pool_a_circle_is_refused_and_a_neighbour_is_not() {
+    for threads in 1..4 {
+        let node = node(threads as u64);
+        let pool = node.pool("pool", threads).unwrap();
+        let spawn = |name: &str| pool.spawn(name, Peer).unwrap();
+        let (a, b, c) = (spawn("a"), spawn("b"), own(&node, "c"));
+        let to_b = b.clone();
+        let asked = ask(&a, work(move |_| Ok(ask(&to_b, answer(7))?)));
+        assert_eq!(asked.unwrap(), 7);
+        let me = a.clone();
+        let error = ask(&a, work(move |_| Ok(ask(&me, answer(7))?))).unwrap_err();
+        assert!(error.to_string().contains(&never("a -> a")), "{error}");
+        let found = Found::default();
+        drop(ask(&a, call_along(&[&b, &c, &a], &found)));
+        assert_eq!(found.take()[0], never("c -> a -> b -> c"));
+    }
+}
+
 #[test]
 fn a_call_to_oneself_and_to_a_neighbour_is_refused() {
     let node = node(1);
@@ -700,6 +720,7 @@ fn run(seed: u64, ordered: bool, sends: bool, capacities: u64) -> usize {
     let count = 2 + random.below(6) as usize;
     let mut shared: Vec<(usize, Driver)> = Vec::new();
     let mut places = Vec::new();
+    let pool = node.pool("pool", 1 + random.below(2) as usize).unwrap();
     for n in 0..count {
         let driver = if random.one_in(2) {
             None
@@ -731,6 +752,8 @@ fn run(seed: u64, ordered: bool, sends: bool, capacities: u64) -> usize {
         };
         let name = n.to_string();
         let address = match place {
+            // On a pool each is a domain of its own, as on a thread of its own.
+            None if random.one_in(2) => pool.spawn_with(&name, options, caller).unwrap(),
             None => node.spawn_thread_with(&name, options, caller).unwrap(),
             Some((_, driver)) => driver.spawn_with(&name, options, caller).unwrap(),
         };

@@ -306,7 +306,7 @@ impl<P: Processor> Address<P> {
         self.cell.clone().signal(signal);
     }
 
-    /// Waits for the processor's end. Gives its [`Down`] at once if it has ended.
+    /// Waits for the processor's end. Gives its [`Down`] at once if it has ended. A restart by its supervisor is no end.
     ///
     /// # Errors
     ///

@@ -287,18 +287,22 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
     }
 
     /// Sends the processor itself one [`Down`] when the other ends, or at once if it has ended.
+    ///
+    /// A restart by a supervisor is no end: `Down` comes when the other ends for good. If the watching processor is
+    /// restarted, its watches end, and [`started`](Processor::started) makes them again.
     pub fn watch<Q: Processor>(&mut self, other: &Address<Q>) -> WatchId
     where
         P: Handle<Down>,
     {
         let me = Arc::downgrade(self.cell);
         let number = crate::ended::next_watch();
+        let incarnation = self.cell.note_watch(other.cell(), number);
         other.watch_with(
             number,
             Box::new(move |down| {
                 if let Some(me) = me.upgrade() {
-                    // A watcher that has ended need not know.
-                    let _ended = me.control(Control::Deliver(Envelope::new(Told(down))));
+                    // A watcher that has ended, or was restarted since, need not know.
+                    me.notice(incarnation, number, Envelope::new(Told(down)));
                 }
             }),
         );
@@ -307,6 +311,7 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
 
     /// Ends a watch: no `Down` comes of it any more, unless it is on its way already.
     pub fn unwatch<Q: Processor>(&mut self, other: &Address<Q>, watch: WatchId) {
+        self.cell.forget_watch(watch.0);
         other.unwatch(watch.0);
     }
 
@@ -369,6 +374,10 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
         if let Err(fault) = outcome {
             self.fault(processor, fault);
         }
+    }
+
+    pub(crate) fn cell(&self) -> &Arc<Cell<P>> {
+        self.cell
     }
 
     pub(crate) fn with_promise<S: 'static>(&mut self, promise: Promise<S>) -> Cx<'_, P, S> {
@@ -618,7 +627,7 @@ impl<R: 'static> Promise<R> {
                 }));
             });
         } else {
-            slot.answer(Err(CallError::NoReply));
+            slot.answer(Err(let_go()));
         }
     }
 }
@@ -628,6 +637,28 @@ type TellPanicked = Box<dyn FnOnce(Arc<str>)>;
 thread_local! {
     /// Promises of handlers that are unwinding on this thread.
     static UNWOUND: RefCell<Vec<TellPanicked>> = const { RefCell::new(Vec::new()) };
+    /// What is dropped on this thread belonged to an incarnation that another will follow.
+    static RESTARTING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// What those are told who wait for a reply whose promise was let go of.
+fn let_go() -> CallError {
+    match RESTARTING.try_with(std::cell::Cell::get) {
+        Ok(true) => CallError::Restarted,
+        _ => CallError::NoReply,
+    }
+}
+
+/// Drops what a dead incarnation has left: those who wait for its replies are told that it is restarted.
+pub(crate) fn drop_for_restart(what: impl FnOnce()) {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            RESTARTING.set(self.0);
+        }
+    }
+    let _before = Before(RESTARTING.replace(true));
+    what();
 }
 
 /// The panic has been caught: tells those who waited for a reply of the handler.
@@ -666,7 +697,7 @@ impl<R: 'static> ReplyToken<R> {
 impl<R: 'static> Drop for ReplyToken<R> {
     fn drop(&mut self) {
         if let Some(slot) = self.0.take() {
-            slot.answer(Err(CallError::NoReply));
+            slot.answer(Err(let_go()));
         }
     }
 }

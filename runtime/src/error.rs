@@ -226,6 +226,9 @@ pub enum CallError {
     /// [`Driver::build`](crate::Driver::build) runs. Answer later ([`Cx::reply_later`](crate::Cx::reply_later)), go on with
     /// [`Pending::then`](crate::Pending::then), or send in place of one of the calls.
     Deadlock(Vec<Name>),
+    /// The processor that owed the reply had promised it for later, and was restarted by its supervisor meanwhile: who made
+    /// the promise is gone. The message was handled, perhaps in part; it may be sent again.
+    Restarted,
 }
 
 impl fmt::Display for CallError {
@@ -238,6 +241,7 @@ impl fmt::Display for CallError {
             Self::NoReply => f.write_str("reply token was let go without a reply"),
             Self::Faulted(fault) => write!(f, "handler failed: {fault}"),
             Self::Panicked(message) => write!(f, "handler panicked: {message}"),
+            Self::Restarted => f.write_str("processor was restarted before it replied"),
             Self::Deadlock(names) => {
                 write!(f, "waiting would never end: {}", InCircle(names))
             }

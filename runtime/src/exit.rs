@@ -19,6 +19,22 @@ pub enum Exit {
     /// A handler panicked, with this message, and [`Processor::on_panic`](crate::Processor::on_panic) did not let it
     /// go on.
     Panicked(Arc<str>),
+    /// A processor that it is linked to ended otherwise than in order ([`Cx::link`](crate::Cx::link)).
+    Linked {
+        /// What that one was called.
+        name: Name,
+        /// Why that one ended.
+        exit: Arc<Exit>,
+    },
+    /// It was a supervisor, and one of its children failed more often than it may.
+    GaveUp {
+        /// Which child it was.
+        child: Name,
+        /// How many restarts there had been within the time that the supervisor looks at.
+        restarts: u32,
+        /// How that child ended the last time.
+        exit: Arc<Exit>,
+    },
 }
 
 impl Exit {
@@ -35,11 +51,18 @@ impl fmt::Display for Exit {
             Self::Killed => f.write_str("killed"),
             Self::Faulted(fault) => write!(f, "did not start: {fault}"),
             Self::Panicked(message) => write!(f, "panicked: {message}"),
+            Self::Linked { name, exit } => write!(f, "ended with {name:?}: {exit}"),
+            Self::GaveUp {
+                child,
+                restarts,
+                exit,
+            } => write!(f, "gave up on {child:?} after {restarts} restarts: {exit}"),
         }
     }
 }
 
-/// The notice that a watched processor has ended. Each watch gives exactly one.
+/// The notice that a watched processor has ended. Each watch gives exactly one. One that is restarted by its supervisor has
+/// not ended.
 #[derive(Clone, Debug)]
 pub struct Down {
     /// Which processor it was.

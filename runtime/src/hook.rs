@@ -103,3 +103,26 @@ pub(crate) fn ended(processor: &Name, exit: &Exit) {
     #[cfg(not(feature = "tracing"))]
     let _ = (processor, exit);
 }
+
+pub(crate) fn fell(processor: &Name, exit: &Exit) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(processor = processor.as_str(), %exit, "is to be restarted");
+    #[cfg(not(feature = "tracing"))]
+    let _ = (processor, exit);
+}
+
+pub(crate) fn restarted(processor: &Name, restarts: u64) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(processor = processor.as_str(), restarts, "restarted");
+    #[cfg(not(feature = "tracing"))]
+    let _ = (processor, restarts);
+}
+
+/// A supervisor has no hope left: this must not pass unseen.
+pub(crate) fn gave_up(supervisor: &Name, exit: &Exit) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(supervisor = supervisor.as_str(), %exit, "supervisor gave up");
+    if nobody_listens() {
+        eprintln!("mproc: supervisor {supervisor:?} {exit}");
+    }
+}

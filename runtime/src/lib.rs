@@ -20,6 +20,7 @@ mod handled_by;
 pub mod hook;
 mod id;
 mod lane;
+mod links;
 mod mailbox;
 mod name;
 mod neighbours;
@@ -37,6 +38,7 @@ mod runtime;
 mod shutdown;
 mod snapshot;
 mod spill;
+mod supervision;
 mod sync;
 mod time_keeper;
 mod timer;
@@ -55,6 +57,7 @@ pub use exit::{Down, Exit};
 pub use handled_by::HandledBy;
 pub use id::{DriverId, ProcessorId};
 pub use lane::{LaneBell, LaneSource};
+pub use links::LinkId;
 pub use mailbox::{Lane, LaneId, MailboxOptions};
 pub use name::{NAME_BYTES_MAX, Name, NameError};
 pub use outbox::{Attempt, OUTBOX_CAPACITY, OutboxKey, Undelivered};
@@ -70,6 +73,10 @@ pub use runtime::{DEFAULT_CAPACITY, DEFAULT_LIMIT, Idle, Options, Runtime, Runti
 pub use shutdown::{Left, ShutdownReport};
 pub use snapshot::{DriverSnapshot, ProcessorSnapshot, Snapshot, Totals};
 pub use spill::{outbox_holds, spill_undelivered};
+pub use supervision::{
+    Backoff, Child, ChildPlace, IntoProcessor, Restart, Strategy, Supervisor, SupervisorEvent,
+    SupervisorSpec, WhenGivingUp,
+};
 pub use timer::Tick;
 pub use timers::TimerId;
 pub use waits_for::{Debt, Keeper};

@@ -9,7 +9,7 @@
 //! | true        | any       | on a ready queue, or running                      | just queues                |
 //! | false       | true      | waits for room elsewhere; messages must wait      | just queues; control schedules |
 
-use crate::cell::Watcher;
+use crate::cell::{Supervision, Watcher};
 use crate::context::Cx;
 use crate::dead_letters::{DropCause, Drops};
 use crate::exit::Exit;
@@ -115,6 +115,13 @@ impl Signals {
     pub(crate) const PASS: Self = Self(16);
     /// Cancel all timers: the node is ending.
     pub(crate) const QUIET: Self = Self(32);
+    /// Its supervisor, or one that it is linked to, wants something: see `cell/restart.rs`.
+    pub(crate) const ORDER: Self = Self(64);
+
+    /// Whoever sends it wants the processor to end for good, whatever its supervisor thinks.
+    pub(crate) fn ends(self) -> bool {
+        self.has(Self(Self::STOP.0 | Self::DRAIN.0 | Self::KILL.0))
+    }
 
     pub(crate) fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
@@ -171,6 +178,8 @@ pub(crate) struct Rare<P: Processor> {
     pub(crate) returned: u64,
     /// Its counts are in the node's sums.
     pub(crate) filed: bool,
+    /// What its supervisor and those linked to it have to do with it.
+    pub(crate) supervision: Option<Box<Supervision<P>>>,
 }
 
 impl<P: Processor> Default for Rare<P> {
@@ -182,6 +191,7 @@ impl<P: Processor> Default for Rare<P> {
             drops: Drops::default(),
             returned: 0,
             filed: false,
+            supervision: None,
         }
     }
 }
@@ -234,6 +244,11 @@ impl<P: Processor> Lanes<P> {
         if n > 0 {
             self.rare().drops.add(cause, n);
         }
+    }
+
+    /// What is kept of a processor that is supervised or linked.
+    pub(crate) fn supervision(&mut self) -> Option<&mut Supervision<P>> {
+        self.rare.as_mut()?.supervision.as_deref_mut()
     }
 
     pub(crate) fn ended(&self) -> Option<&Exit> {

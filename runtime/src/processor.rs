@@ -11,17 +11,18 @@ use std::marker::PhantomData;
 /// A processor is never entered twice at once, so its handlers need no lock. Which messages it takes is said by
 /// [`Handle`]. All methods here have a default.
 pub trait Processor: Sized + 'static {
-    /// Called once, on the driver's thread, before the first message.
+    /// Called once, on the driver's thread, before the first message. If it is supervised: once for each incarnation.
     ///
     /// # Errors
     ///
-    /// A fault ends the processor with [`Exit::Faulted`].
+    /// A fault ends the processor, or its incarnation, with [`Exit::Faulted`].
     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Outcome<()> {
         let _ = cx;
         Ok(())
     }
 
-    /// Called once when the processor ends, on the driver's thread, after the last message. Not called after a panic.
+    /// Called once when the processor (or an incarnation of it) ends, on the driver's thread, after the last message. Not
+    /// called after a panic.
     ///
     /// What it sends is delivered; if there is no room, an orderly end (`exit` is [`Exit::Stopped`]) waits for it as long as
     /// the limit of the send allows, with the mailbox closed.

@@ -53,6 +53,12 @@ pub struct ProcessorSnapshot {
     pub faults: u64,
     /// Handlers that panicked.
     pub panics: u64,
+    /// How often its supervisor has brought it up again.
+    #[serde(default)]
+    pub restarts: u64,
+    /// True while it waits for its supervisor to bring it up: it takes messages, and handles none.
+    #[serde(default)]
+    pub restarting: bool,
     /// Places of its mailbox; `u64::MAX` if it has no bound.
     pub capacity: u64,
     /// The most messages that ever waited.
@@ -121,6 +127,9 @@ pub struct Totals {
     pub faults: u64,
     /// Handlers that panicked.
     pub panics: u64,
+    /// How often supervisors have brought processors up again.
+    #[serde(default)]
+    pub restarts: u64,
 }
 
 impl Totals {
@@ -134,5 +143,6 @@ impl Totals {
         self.outbox_dropped += p.outbox_dropped;
         self.faults += p.faults;
         self.panics += p.panics;
+        self.restarts += p.restarts;
     }
 }

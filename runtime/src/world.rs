@@ -85,6 +85,15 @@ impl World {
         }
     }
 
+    /// A number below `bound`, by chance: from the seed, if there is one. 0 if `bound` is.
+    pub(crate) fn random_below(&self, bound: u64) -> u64 {
+        match self {
+            _ if bound == 0 => 0,
+            Self::Simulated(simulation) => simulation.random_below(bound),
+            Self::Real => chance() % bound,
+        }
+    }
+
     pub(crate) fn is_simulated(&self) -> bool {
         matches!(self, Self::Simulated(_))
     }
@@ -110,6 +119,13 @@ impl World {
             }
         }
     }
+}
+
+/// A number by chance. The keys of the standard hasher are drawn from the system once per thread, and differ from call to
+/// call: good enough to keep those apart who would all come at once.
+fn chance() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
 }
 
 /// 300 looks, some 7 microseconds: about what it costs to wake a sleeper, so that sleeping at once never costs more

@@ -92,7 +92,7 @@ impl<P: Processor> Cell<P> {
     }
 
     /// The end of the processor, on its driver's thread.
-    pub(super) fn end(self: &Arc<Self>, body: &mut Body<P>, exit: Exit) {
+    pub(super) fn end_for_good(self: &Arc<Self>, body: &mut Body<P>, exit: Exit) {
         if std::mem::replace(&mut body.local.ended, true) {
             return;
         }
@@ -133,6 +133,7 @@ impl<P: Processor> Cell<P> {
         local.waker = None;
         let processor = body.processor.take();
         self.quietly("drop", || drop(processor));
+        self.drop_factory();
         // A handler that panicked has left its visit half way.
         self.counters.since.store(0, Release);
         hook::ended(&self.name, &exit);

@@ -12,6 +12,9 @@
 //! | entered by its script between two turns             | the script's thread, inside `enter`   | `enter` returning                  |
 //! | stalled, while its driver's thread blocks elsewhere | that thread, inside `deliver_outbox_of_neighbour` | its returning          |
 //!
+//! A supervised cell without an incarnation (`restart.rs`) is in one of these rows, too: `body.processor` is `None`, and
+//! `lanes.stalled` keeps messages from scheduling it. Its next incarnation is made in the row "running".
+//!
 //! `scheduled` is set and cleared under the mailbox's lock, and a cell is queued exactly when it goes from false to
 //! true, so it stands on at most one queue. A driver other than a pool is one thread, so a cell that stands on the queue while
 //! it is running is not entered twice. On a pool a running cell is never released, and `scheduled` is cleared when `body` is let go
@@ -37,11 +40,13 @@ mod local;
 mod loom_tests;
 mod pace;
 mod push;
+mod restart;
 mod settle;
 mod visit;
 
 pub(crate) use self::local::Local;
 pub(crate) use self::push::Refused;
+pub(crate) use self::restart::{Make, Order, Report, Supervision, spawn_supervised};
 
 use crate::clock;
 use crate::context::{Cx, Promise};
@@ -126,6 +131,10 @@ pub(crate) trait AnyCell: Send + Sync {
     fn snapshot(&self) -> ProcessorSnapshot;
     /// As `snapshot`; `None` if its counts are in the node's sums.
     fn snapshot_unless_filed(&self) -> Option<ProcessorSnapshot>;
+    /// Has a supervised one report to `tell` from now on.
+    fn adopt(&self, tell: Arc<dyn Fn(Report) + Send + Sync>);
+    /// What its supervisor wants of it.
+    fn order(self: Arc<Self>, order: Order);
     /// Ends it from the driver's thread when the driver itself ends.
     fn end_with_driver(self: Arc<Self>, exit: Exit);
     /// Delivers what its outbox holds and has room, while the driver's thread blocks in the handler of another member. Only
@@ -206,7 +215,8 @@ impl<P: Processor> Cell<P> {
     pub(crate) fn new(
         name: Name,
         driver: Arc<DriverCore>,
-        processor: P,
+        // `None` for one that is supervised: its driver makes it.
+        processor: impl Into<Option<P>>,
         movable: bool,
         capacity: usize,
         when_full: crate::queue::WhenFull,
@@ -218,7 +228,7 @@ impl<P: Processor> Cell<P> {
             mailbox: Mailbox::new(capacity, when_full),
             seat: Seat::default(),
             body: UnsafeCell::new(Body {
-                processor: Some(processor),
+                processor: processor.into(),
                 local: Local::new(),
             }),
             occupied: AtomicBool::new(false),
@@ -333,6 +343,7 @@ impl<P: Processor> Cell<P> {
             .as_ref()
             .map(|r| r.drops.clone())
             .unwrap_or_default();
+        let supervision = lanes.rare.as_ref().and_then(|r| r.supervision.as_deref());
         // What came in and is neither handled nor dropped is queued, in the mailbox or in the driver's batch.
         let queued = lanes
             .received
@@ -343,7 +354,7 @@ impl<P: Processor> Cell<P> {
             name: self.name.as_str().to_owned(),
             driver: self.driver.name().as_str().to_owned(),
             ended: lanes.ended().map(ToString::to_string),
-            stalled: lanes.stalled,
+            stalled: lanes.stalled && !supervision.is_some_and(|s| s.is_down()),
             received: lanes.received,
             handled,
             queued,
@@ -353,6 +364,8 @@ impl<P: Processor> Cell<P> {
             outbox_dropped: c.outbox_drops.load(Relaxed),
             faults: c.faults.load(Relaxed),
             panics: c.panics.load(Relaxed),
+            restarts: supervision.map_or(0, Supervision::restarts),
+            restarting: supervision.is_some_and(|s| s.is_down()) && lanes.ended().is_none(),
             capacity: lanes.normal.capacity() as u64,
             high_water: lanes.normal.high_water().max(rest) as u64,
             busy_ns: clock::nanos(c.busy.load(Relaxed)),
@@ -408,6 +421,11 @@ impl<P: Processor> AnyCell for Cell<P> {
             return;
         }
         lanes.signals.set(signal);
+        if signal.ends()
+            && let Some(supervision) = lanes.supervision()
+        {
+            supervision.ends_for_good();
+        }
         let schedule = lanes.schedule_for_control();
         drop(lanes);
         self.mailbox.progress.attention.store(true, Relaxed);
@@ -473,7 +491,11 @@ impl<P: Processor> AnyCell for Cell<P> {
     }
 
     fn is_quiet(&self) -> bool {
-        let lanes = self.mailbox.lanes.lock();
+        let mut lanes = self.mailbox.lanes.lock();
+        if lanes.supervision().is_some_and(|s| s.is_down()) {
+            // It takes messages and handles none: quiet if there are none.
+            return !lanes.scheduled && self.snapshot_of(&lanes).queued == 0;
+        }
         // A cell may be running although it is not scheduled (`Local::released`). A visit says that it has begun before it
         // takes the lock to release the cell, so whoever sees that it is released sees this, too. Acquire pairs with the
         // Release at the end of a visit: whoever finds the cell quiet sees what its handlers did.
@@ -524,10 +546,18 @@ impl<P: Processor> AnyCell for Cell<P> {
         (!filed).then(|| self.snapshot_of(&lanes))
     }
 
+    fn adopt(&self, tell: Arc<dyn Fn(Report) + Send + Sync>) {
+        self.report_to(tell);
+    }
+
+    fn order(self: Arc<Self>, order: Order) {
+        self.take_order(order);
+    }
+
     fn end_with_driver(self: Arc<Self>, exit: Exit) {
         self.quietly("end", || {
             // SAFETY: only `DriverCore::finish` calls this, on the one thread that runs the driver.
-            unsafe { self.with_body(|body| self.end(body, exit)) };
+            unsafe { self.with_body(|body| self.end_for_good(body, exit)) };
         });
     }
 

@@ -20,6 +20,11 @@ impl<P: Processor> Cell<P> {
     }
 
     pub(super) fn settle_parts(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) {
+        self.settle_with(Some(processor), local);
+    }
+
+    /// Without a processor, between two incarnations, nobody is told of faults.
+    pub(super) fn settle_with(self: &Arc<Self>, processor: Option<&mut P>, local: &mut Local<P>) {
         // The outbox is taken out of the thread's hands while user code (drops, `on_error`) may run.
         let taken = current::with_handling(|h| {
             h.map(|h| (std::mem::take(&mut h.outbox), std::mem::take(&mut h.faults)))
@@ -30,9 +35,7 @@ impl<P: Processor> Cell<P> {
             return;
         };
         if outbox.is_empty() && !local.stalled {
-            for fault in faults {
-                self.report_fault(fault, processor, local);
-            }
+            self.report_faults(faults, processor, local);
             return;
         }
         let waker = local
@@ -78,8 +81,23 @@ impl<P: Processor> Cell<P> {
                 }
             }
         }
+        self.report_faults(faults, processor, local);
+    }
+
+    fn report_faults(
+        self: &Arc<Self>,
+        faults: Vec<Fault>,
+        mut processor: Option<&mut P>,
+        local: &mut Local<P>,
+    ) {
         for fault in faults {
-            self.report_fault(fault, processor, local);
+            match &mut processor {
+                Some(processor) => self.report_fault(fault, processor, local),
+                None => {
+                    self.count_fault();
+                    hook::fault(&self.name, self.last_type(), &fault);
+                }
+            }
         }
     }
 

@@ -79,13 +79,16 @@ impl<P: Processor> Cell<P> {
     }
 
     pub(super) fn serve(self: &Arc<Self>, body: &mut Body<P>, budget: u32) -> (After, u32) {
-        if !body.local.started {
-            self.start(body);
-        }
         let mut served = 0;
         let next = loop {
             if body.local.ended {
                 break After::Ended;
+            }
+            if !body.local.started {
+                match self.rise(body) {
+                    Some(after) => break after,
+                    None => continue,
+                }
             }
             self.open(&mut body.local);
             // One catch for many messages: what is queued lives outside of it, and a message that panics is consumed.
@@ -97,7 +100,9 @@ impl<P: Processor> Cell<P> {
                     self.close_visit(body);
                     match visit {
                         Visit::Done(next) => break next,
-                        Visit::End(Exit::Stopped) if !body.local.farewell => {
+                        Visit::End(Exit::Stopped)
+                            if !body.local.farewell && !self.falls(body, &Exit::Stopped) =>
+                        {
                             // Ends for good when what it sends in `stopped` is delivered or given up. Meanwhile nobody may
                             // wait for it, or two could wait for each other.
                             self.say_farewell(body, &Exit::Stopped);
@@ -286,7 +291,10 @@ impl<P: Processor> Cell<P> {
     pub(super) fn leave_idle(&self) -> After {
         let mut lanes = self.mailbox.lanes.lock();
         let is_empty = lanes.normal.is_empty() && lanes.ready.is_empty() && lanes.high_len() == 0;
-        if !(lanes.stalled || is_empty) || !lanes.signals.is_empty() || !lanes.control.is_empty() {
+        // Without an incarnation, control waits for the next one.
+        let is_down = lanes.supervision().is_some_and(|s| s.is_down());
+        let control = !is_down && !lanes.control.is_empty();
+        if !(lanes.stalled || is_empty) || control || !lanes.signals.is_empty() {
             return After::Again;
         }
         lanes.scheduled = false;
@@ -364,6 +372,11 @@ impl<P: Processor> Cell<P> {
         }
         if signals.has(Signals::STOP) {
             local.stop = true;
+        }
+        if signals.has(Signals::ORDER)
+            && let Some(exit) = self.obey()
+        {
+            return Some(Visit::End(exit));
         }
         if signals.has(Signals::ROOM) || local.stalled {
             self.settle(body);

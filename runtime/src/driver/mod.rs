@@ -23,7 +23,7 @@ pub(crate) use pool::{about_to_block, new_pool, works_for};
 pub(crate) use ready::ReadyCells;
 pub use thread::{Driver, OnDriver};
 
-pub(crate) use thread::{new_driver, spawn_thread};
+pub(crate) use thread::{new_driver, on_own_thread, spawn_thread};
 
 use self::activity::Activity;
 use self::inbox::Inbox;
@@ -666,6 +666,17 @@ pub(crate) fn spawn_cell<P: Processor>(
     movable: bool,
     options: MailboxOptions,
 ) -> Result<Address<P>, SpawnError> {
+    seat_cell(new_cell(driver, name, processor, movable, options)?)
+}
+
+/// A cell that nobody knows of yet. Without a processor if it is to be supervised.
+pub(crate) fn new_cell<P: Processor>(
+    driver: &Arc<DriverCore>,
+    name: &str,
+    processor: impl Into<Option<P>>,
+    movable: bool,
+    options: MailboxOptions,
+) -> Result<Arc<Cell<P>>, SpawnError> {
     let name = Name::new(name).map_err(SpawnError::Name)?;
     let runtime = driver.runtime();
     let capacity = options.capacity.unwrap_or(runtime.options.capacity);
@@ -681,14 +692,20 @@ pub(crate) fn spawn_cell<P: Processor>(
     if !movable && driver.is_pool() {
         return Err(SpawnError::OnPool(name, driver.name().clone()));
     }
-    let cell = Cell::new(
-        name.clone(),
+    Ok(Cell::new(
+        name,
         driver.clone(),
         processor,
         movable,
         capacity,
         options.when_full,
-    );
+    ))
+}
+
+/// Puts a new cell on its driver.
+pub(crate) fn seat_cell<P: Processor>(cell: Arc<Cell<P>>) -> Result<Address<P>, SpawnError> {
+    let driver = &cell.driver.clone();
+    let (runtime, name) = (driver.runtime(), cell.name.clone());
     runtime.register(&cell)?;
     driver.members.lock().insert(cell.id, cell.clone());
     // A new cell is `scheduled`: it stands on the queue from here on, and its first visit starts it.

@@ -57,12 +57,23 @@ pub(crate) fn spawn_thread<P: Processor + Send>(
     processor: P,
     options: MailboxOptions,
 ) -> Result<Address<P>, SpawnError> {
+    on_own_thread(runtime, name, |core| {
+        spawn_cell(core, name, processor, true, options)
+    })
+}
+
+/// What `spawn` puts on a driver that is made for it.
+pub(crate) fn on_own_thread<P: Processor + Send>(
+    runtime: &Arc<RuntimeCore>,
+    name: &str,
+    spawn: impl FnOnce(&Arc<DriverCore>) -> Result<Address<P>, SpawnError>,
+) -> Result<Address<P>, SpawnError> {
     let valid = Name::new(name).map_err(SpawnError::Name)?;
     let core = DriverCore::new(valid.clone(), Kind::Own, runtime.clone());
     runtime
         .add_driver(&core, false)
         .map_err(|_| SpawnError::Closed(valid.clone()))?;
-    let address = spawn_cell(&core, name, processor, true, options).inspect_err(|_| {
+    let address = spawn(&core).inspect_err(|_| {
         runtime.driver_ended(core.id(), &valid, Kind::Own);
     })?;
     if let Err(error) = start(&core) {
@@ -75,6 +86,10 @@ pub(crate) fn spawn_thread<P: Processor + Send>(
 }
 
 impl Driver {
+    pub(crate) fn core(&self) -> &Arc<DriverCore> {
+        &self.core
+    }
+
     /// The driver's id.
     pub fn id(&self) -> DriverId {
         self.core.id()

@@ -233,8 +233,7 @@ pub(crate) fn new_pool(
 }
 
 impl Pool {
-    #[cfg(test)]
-    pub(super) fn core(&self) -> &Arc<DriverCore> {
+    pub(crate) fn core(&self) -> &Arc<DriverCore> {
         &self.core
     }
 

@@ -189,18 +189,16 @@ pub(super) fn run(core: &Arc<DriverCore>, number: usize, queue: WorkerQueue<Cell
 impl Loop<'_> {
     /// One cell, or a sleep. False: the worker leaves.
     fn turn(&mut self) -> bool {
-        if self.pool.surplus.load(Relaxed) && self.core.retire(self.number, &self.waker) {
-            // It has been asleep.
-            current::forget_clock();
+        if self.pool.surplus.load(Relaxed) {
+            // Whoever sleeps does not search.
+            self.stop_searching();
+            if self.core.retire(self.number, &self.waker) {
+                current::forget_clock();
+            }
         }
         self.core.fire_due();
         if let Some(cell) = self.take() {
-            if std::mem::take(&mut self.searching)
-                && self.pool.sleep.found()
-                && self.pool.has_work()
-            {
-                self.pool.sleep.notify();
-            }
+            self.stop_searching();
             self.serve(cell);
             return true;
         }
@@ -214,6 +212,13 @@ impl Loop<'_> {
         }
         self.rest();
         true
+    }
+
+    /// Rule 3.
+    fn stop_searching(&mut self) {
+        if std::mem::take(&mut self.searching) && self.pool.sleep.found() && self.pool.has_work() {
+            self.pool.sleep.notify();
+        }
     }
 
     fn serve(&mut self, cell: CellRef) {
@@ -369,10 +374,7 @@ impl Loop<'_> {
     }
 
     fn leave(&mut self) {
-        if std::mem::take(&mut self.searching) {
-            // Nobody relies on it: there are no members left.
-            self.pool.sleep.found();
-        }
+        self.stop_searching();
         self.core.worker_left();
     }
 }
