@@ -49,6 +49,14 @@ fn a_thousand_processors_without_messages_wake_nobody() {
     for address in &all {
         address.call(()).wait().unwrap();
     }
+    let pool = node.pool("pool", 2).unwrap();
+    for n in 0..1000 {
+        all.push(
+            pool.spawn(&format!("on the pool {n}"), closure(|(): (), _cx| ()))
+                .unwrap(),
+        );
+    }
+    all[1004..].iter().for_each(|p| p.call(()).wait().unwrap());
     // One that is told of a silence, and then of none until something comes.
     const QUIET: Topic<()> = Topic::new("quiet");
     let (tell, told) = std::sync::mpsc::channel();
@@ -65,12 +73,13 @@ fn a_thousand_processors_without_messages_wake_nobody() {
     let waits = node.spawn_thread("silence", waits).unwrap();
     waits.send(false).unwrap();
     told.recv().unwrap();
-    // Sleeps: that nothing happens shows only as time goes by. The first wait lets spinning threads go to sleep.
-    std::thread::sleep(Duration::from_millis(200));
+    // Sleeps: that nothing happens shows only as time goes by. The first wait lets spinning threads go to sleep, and the monitor
+    // look for the last time.
+    std::thread::sleep(Duration::from_secs(2));
     let before = switches();
     std::thread::sleep(Duration::from_secs(5));
     let after = switches();
-    assert!(before.len() >= 5, "{before:?}");
+    assert!(before.len() >= 7, "{before:?}");
     for (thread, count) in &after {
         // The test harness's own first thread waits for this one and may look at the clock.
         if thread.starts_with("idle") {

@@ -18,7 +18,7 @@ use crate::parcel::Parcel;
 use crate::pending::Pending;
 use crate::permit::{Permit, Reservation};
 use crate::processor::{Handle, Processor};
-use crate::queue::{Reserve, Ticket, WhenFull};
+use crate::queue::{Reserve, Ticket};
 use crate::runtime::RuntimeCore;
 use crate::snapshot::ProcessorSnapshot;
 use crate::spill::spill;
@@ -360,7 +360,7 @@ impl<P: Processor> Address<P> {
     }
 
     pub(crate) fn waits(&self) -> bool {
-        self.cell.mailbox.when_full == WhenFull::Wait
+        self.cell.manner().waits()
     }
 
     pub(crate) fn runtime(&self) -> &Arc<RuntimeCore> {
@@ -470,16 +470,18 @@ impl<P: Processor> Address<P> {
         let world = &runtime.world;
         // First look on for a moment: a consumer in the middle of its batch frees places faster than this thread could
         // go to sleep and be woken. Wait for several, or each would be fought for.
-        let progress = self.cell.mailbox.progress.of(self.lane);
-        let some = (self.cell.mailbox.capacity / 2).clamp(1, 64);
+        // Messages of the high lane are taken one by one: nothing is ever left of a batch.
+        let progress = (self.lane == Lane::Normal).then(|| self.cell.flags());
+        let rest = || progress.map_or(0, |progress| progress.rest());
+        let some = (self.cell.lanes().lock().normal.capacity() / 2).clamp(1, 64);
         let mut told = told;
         let mut left = world.spins();
         while left > 0 {
-            let before = progress.rest();
+            let before = rest();
             while left > 0 {
                 left -= 1;
                 crate::sync::spin_loop();
-                let now = progress.rest();
+                let now = rest();
                 if (before == 0 && now > 0) || now + some <= before || (now == 0 && before > 0) {
                     break;
                 }

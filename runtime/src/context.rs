@@ -719,6 +719,10 @@ pub struct WatchId(u64);
 pub struct Extensions(Vec<(TypeId, Box<dyn Any + Send>)>);
 
 impl Extensions {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The value of this type, made if it is not there.
     pub fn get_or_default<T: Default + Send + 'static>(&mut self) -> &mut T {
         let id = TypeId::of::<T>();

@@ -34,6 +34,7 @@ mod permit;
 mod processor;
 pub mod queue;
 mod recipient;
+mod registry;
 mod runtime;
 mod shutdown;
 mod snapshot;

@@ -17,7 +17,7 @@ use crate::parcel::Envelope;
 use crate::parcels::Parcels;
 use crate::processor::Processor;
 use crate::queue::{Progress, Queue, WhenFull};
-use crate::sync::{AtomicBool, Mutex, OwnLine};
+use crate::sync::{AtomicBool, Mutex};
 use std::collections::VecDeque;
 
 /// Which lane a message travels in.
@@ -136,60 +136,128 @@ impl Signals {
     }
 }
 
+/// Where messages wait. What is read between messages without the lock stands elsewhere: see `cell/place.rs`.
 pub(crate) struct Mailbox<P: Processor> {
     pub(crate) lanes: Mutex<Lanes<P>>,
-    pub(crate) progress: OwnLine<Flags>,
-    /// Of each lane.
-    pub(crate) capacity: usize,
-    pub(crate) when_full: WhenFull,
 }
 
-/// What is read between messages without the lock.
+/// What is read between messages without the lock, of the normal lane.
+pub(crate) type Flags = Progress<OwnFlags>;
+
+/// See [`Flags`].
 #[derive(Debug, Default)]
-pub(crate) struct Flags {
-    pub(crate) normal: Progress,
-    pub(crate) high: Progress,
+pub(crate) struct OwnFlags {
     /// Something other than a normal message has come: look under the lock before the next message.
     pub(crate) attention: AtomicBool,
+    /// Somebody is inside the cell's body. Only the thread that may touch that reads and writes this, hence relaxed.
+    pub(crate) occupied: AtomicBool,
+    pub(crate) manner: Manner,
+}
+
+impl OwnFlags {
+    pub(crate) fn new(manner: Manner) -> Self {
+        Self {
+            manner,
+            ..Self::default()
+        }
+    }
+}
+
+/// What is known of a mailbox without the lock: it never changes. (It is no number, so that an enum around it finds values that
+/// are not used.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Manner {
+    #[default]
+    Waits,
+    WaitsUnbounded,
+    Other,
+    OtherUnbounded,
+}
+
+impl Manner {
+    pub(crate) fn of<P: Processor>(queue: &LaneQueue<P>) -> Self {
+        match (queue.when_full(), queue.is_unbounded()) {
+            (WhenFull::Wait, false) => Self::Waits,
+            (WhenFull::Wait, true) => Self::WaitsUnbounded,
+            (_, false) => Self::Other,
+            (_, true) => Self::OtherUnbounded,
+        }
+    }
+
+    /// Senders wait for room.
+    pub(crate) fn waits(self) -> bool {
+        matches!(self, Self::Waits | Self::WaitsUnbounded)
+    }
+
+    #[inline]
+    pub(crate) fn is_unbounded(self) -> bool {
+        matches!(self, Self::WaitsUnbounded | Self::OtherUnbounded)
+    }
+}
+
+/// A lane's queue, and whether its cell is to be scheduled.
+pub(crate) type LaneQueue<P> = Queue<Parcels<P>, Schedule>;
+
+/// See the module's documentation. That of the normal lane counts.
+#[derive(Debug, Default)]
+pub(crate) struct Schedule {
+    pub(crate) scheduled: bool,
+    pub(crate) stalled: bool,
+    pub(crate) signals: Signals,
 }
 
 /// What every push touches stands together.
 #[repr(C)]
 pub(crate) struct Lanes<P: Processor> {
-    pub(crate) normal: Queue<Parcels<P>>,
+    pub(crate) normal: LaneQueue<P>,
     /// Messages that came in, also those dropped at once by the policy.
     pub(crate) received: u64,
-    pub(crate) scheduled: bool,
-    pub(crate) stalled: bool,
-    pub(crate) signals: Signals,
-    pub(crate) control: VecDeque<Control<P>>,
-    /// Lanes of subscriptions that have something.
-    pub(crate) ready: VecDeque<LaneId>,
     pub(crate) rare: Option<Box<Rare<P>>>,
 }
 
 /// What most mailboxes never have.
 pub(crate) struct Rare<P: Processor> {
-    pub(crate) high: Option<Queue<Parcels<P>>>,
+    pub(crate) high: Option<High<P>>,
+    pub(crate) control: VecDeque<Control<P>>,
+    /// Lanes of subscriptions that have something.
+    pub(crate) ready: VecDeque<LaneId>,
     pub(crate) watchers: Vec<Watcher>,
     pub(crate) ended: Option<Exit>,
     pub(crate) drops: Drops,
     /// Messages given back to their senders.
     pub(crate) returned: u64,
+    pub(crate) faults: u64,
+    pub(crate) panics: u64,
+    /// How many messages are in its outbox.
+    pub(crate) outbox: u64,
+    /// How many it gave up there.
+    pub(crate) outbox_drops: u64,
     /// Its counts are in the node's sums.
     pub(crate) filed: bool,
     /// What its supervisor and those linked to it have to do with it.
     pub(crate) supervision: Option<Box<Supervision<P>>>,
 }
 
+/// The high lane. Its messages are taken one by one, so nothing is ever left of a batch.
+pub(crate) struct High<P: Processor> {
+    pub(crate) queue: LaneQueue<P>,
+    pub(crate) progress: Flags,
+}
+
 impl<P: Processor> Default for Rare<P> {
     fn default() -> Self {
         Self {
             high: None,
+            control: VecDeque::new(),
+            ready: VecDeque::new(),
             watchers: Vec::new(),
             ended: None,
             drops: Drops::default(),
             returned: 0,
+            faults: 0,
+            panics: 0,
+            outbox: 0,
+            outbox_drops: 0,
             filed: false,
             supervision: None,
         }
@@ -205,21 +273,15 @@ pub struct LaneId {
 
 impl<P: Processor> Mailbox<P> {
     pub(crate) fn new(capacity: usize, when_full: WhenFull) -> Self {
+        let mut normal = LaneQueue::new(capacity, when_full);
+        // A new cell is put on its driver's queue by whoever makes it, so that it starts.
+        normal.own.scheduled = true;
         Self {
             lanes: Mutex::new(Lanes {
-                normal: Queue::new(capacity, when_full),
-                control: VecDeque::new(),
-                ready: VecDeque::new(),
-                signals: Signals::default(),
-                // A new cell is put on its driver's queue by whoever makes it, so that it starts.
-                scheduled: true,
-                stalled: false,
+                normal,
                 received: 0,
                 rare: None,
             }),
-            progress: OwnLine::default(),
-            capacity,
-            when_full,
         }
     }
 }
@@ -228,16 +290,26 @@ impl<P: Processor> Lanes<P> {
     /// A message was queued: true if the cell must be put on its driver's queue.
     #[inline]
     pub(crate) fn schedule_for_message(&mut self) -> bool {
-        !self.stalled && !std::mem::replace(&mut self.scheduled, true)
+        let own = &mut self.normal.own;
+        !own.stalled && !std::mem::replace(&mut own.scheduled, true)
     }
 
     /// Control has come: likewise, also while the cell is stalled.
     pub(crate) fn schedule_for_control(&mut self) -> bool {
-        !std::mem::replace(&mut self.scheduled, true)
+        !std::mem::replace(&mut self.normal.own.scheduled, true)
     }
 
     pub(crate) fn rare(&mut self) -> &mut Rare<P> {
         self.rare.get_or_insert_default()
+    }
+
+    pub(crate) fn has_control(&self) -> bool {
+        self.rare.as_ref().is_some_and(|r| !r.control.is_empty())
+    }
+
+    /// Subscriptions have something.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.rare.as_ref().is_some_and(|r| !r.ready.is_empty())
     }
 
     pub(crate) fn drops(&mut self, cause: DropCause, n: u64) {
@@ -255,49 +327,51 @@ impl<P: Processor> Lanes<P> {
         self.rare.as_ref()?.ended.as_ref()
     }
 
-    /// The queue of a lane. The high one is made at its first use, as large as the normal one.
+    /// The queue of a lane, and its progress, which is `normal` for the normal one. The high one is made at its first use, as
+    /// large as the normal one.
     #[inline]
-    pub(crate) fn queue(&mut self, lane: Lane) -> &mut Queue<Parcels<P>> {
+    pub(crate) fn queue<'a>(
+        &'a mut self,
+        lane: Lane,
+        normal: &'a Flags,
+    ) -> (&'a mut LaneQueue<P>, &'a Flags) {
         if lane == Lane::Normal {
-            return &mut self.normal;
+            return (&mut self.normal, normal);
         }
         let (capacity, when_full) = (self.normal.capacity(), self.normal.when_full());
         let closed = self.normal.is_closed();
-        self.rare().high.get_or_insert_with(|| {
-            let mut queue = Queue::new(capacity, when_full);
+        let high = self.rare().high.get_or_insert_with(|| {
+            let mut high = High {
+                queue: Queue::new(capacity, when_full),
+                progress: Progress::default(),
+            };
             if closed {
                 // Nobody waits for a queue that was just made.
-                let _nobody = queue.close(&Progress::default());
+                let _nobody = high.queue.close(&high.progress);
             }
-            queue
-        })
+            high
+        });
+        (&mut high.queue, &high.progress)
     }
 
     /// Nothing is there, or to be done, but normal messages.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.signals.is_empty()
-            && self.control.is_empty()
-            && self.ready.is_empty()
-            && !self.stalled
-            && self.high_len() == 0
+        self.normal.own.signals.is_empty()
+            && !self.normal.own.stalled
+            && self.rare.as_ref().is_none_or(|rare| {
+                rare.control.is_empty() && rare.ready.is_empty() && rare.high_len() == 0
+            })
     }
 
     #[inline]
     pub(crate) fn high_len(&self) -> usize {
-        self.rare
-            .as_ref()
-            .and_then(|r| r.high.as_ref())
-            .map_or(0, Queue::len)
+        self.rare.as_ref().map_or(0, |rare| rare.high_len())
     }
 }
 
-impl Flags {
-    #[inline]
-    pub(crate) fn of(&self, lane: Lane) -> &Progress {
-        match lane {
-            Lane::Normal => &self.normal,
-            Lane::High => &self.high,
-        }
+impl<P: Processor> Rare<P> {
+    fn high_len(&self) -> usize {
+        self.high.as_ref().map_or(0, |high| high.queue.len())
     }
 }

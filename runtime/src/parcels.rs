@@ -3,12 +3,16 @@
 //! A `u64` on its way takes two words, so a cache line that wanders from the sender's core to the driver's carries four
 //! messages. Nothing is allocated per message, and the driver takes all that is there by swapping two buffers.
 //!
-//! # What the buffer holds
+//! # What a buffer holds
 //!
-//! | words                 | hold                                                                              |
-//! |-----------------------|-----------------------------------------------------------------------------------|
-//! | `..read`              | nothing any more                                                                  |
-//! | `read..words.len()`   | `len` parcels: each a word with the address of its vtable, then its payload, of as many words as the vtable says |
+//! One allocation, so that a mailbox that is empty is one pointer. Its *head* counts in words.
+//!
+//! | words                | hold                                                                              |
+//! |----------------------|-----------------------------------------------------------------------------------|
+//! | before the first     | the head                                                                          |
+//! | `..read`             | nothing any more                                                                  |
+//! | `read..end`          | `count` parcels: each a word with the address of its vtable, then its payload, of as many words as the vtable says |
+//! | `end..room`          | nothing yet                                                                       |
 //!
 //! Every unsafe block below leans on this table and on the one in `parcel.rs`.
 
@@ -16,17 +20,126 @@ use crate::context::Cx;
 use crate::parcel::{Envelope, Erased, Parcel, Vtable, Word};
 use crate::processor::Processor;
 use crate::queue::Items;
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ptr::NonNull;
 
 /// See the module's documentation.
 pub(crate) struct Parcels<P: Processor> {
-    words: Vec<Word>,
-    read: usize,
-    len: usize,
+    buffer: Option<Buffer>,
     /// Parcels are `Send`, whatever `P` is.
     of: PhantomData<fn(P)>,
+}
+
+/// One allocation, as the module's table says. It knows nothing of what its words hold: dropping it frees them and no more.
+struct Buffer(NonNull<Head>);
+
+/// The head of a buffer. What is changed together stands apart: two words that are written as one and read one by one, or the
+/// other way round, make the processor wait.
+#[repr(C)]
+struct Head {
+    count: usize,
+    room: usize,
+    end: usize,
+    read: usize,
+}
+
+const _: () = assert!(size_of::<Head>().is_multiple_of(size_of::<Word>()));
+const _: () = assert!(align_of::<Head>() <= align_of::<Word>());
+
+// SAFETY: a buffer is memory that belongs to whoever has it. What its words hold is `Send`: see `Parcel`.
+unsafe impl Send for Buffer {}
+// SAFETY: through a shared reference only the head is read, and words are copied.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    /// For `room` words.
+    fn layout(room: usize) -> Layout {
+        let layout = Layout::array::<Word>(room)
+            .and_then(|words| Layout::new::<Head>().extend(words))
+            .map(|(layout, _)| layout);
+        // As every collection does: this much memory is not to be had.
+        layout.unwrap_or_else(|_| panic!("a mailbox cannot hold {room} words"))
+    }
+
+    fn new(room: usize) -> Self {
+        let layout = Self::layout(room);
+        // SAFETY: the layout has at least the size of a head.
+        let Some(at) = NonNull::new(unsafe { alloc(layout) }.cast::<Head>()) else {
+            handle_alloc_error(layout)
+        };
+        let head = Head {
+            room,
+            read: 0,
+            end: 0,
+            count: 0,
+        };
+        // SAFETY: just allocated, with room for a head and aligned for words, which is enough for it.
+        unsafe { at.write(head) };
+        Self(at)
+    }
+
+    #[inline]
+    fn head(&self) -> &Head {
+        // SAFETY: the head is valid from `new` to `drop`, and ours.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline]
+    fn head_mut(&mut self) -> &mut Head {
+        // SAFETY: as above.
+        unsafe { self.0.as_mut() }
+    }
+
+    /// Where the words are. They are not part of the head, so references to it say nothing about them.
+    #[inline]
+    fn words(&self) -> *mut Word {
+        // SAFETY: the words stand behind the head in the same allocation.
+        unsafe { self.0.add(1).cast::<Word>().as_ptr() }
+    }
+
+    /// Nothing is in it.
+    fn clear(&mut self) {
+        let head = self.head_mut();
+        (head.read, head.end, head.count) = (0, 0, 0);
+    }
+
+    /// Moves what is left to the front.
+    fn close_up(&mut self) {
+        let words = self.words();
+        let head = self.head_mut();
+        let left = head.end - head.read;
+        // SAFETY: both ranges are within the words; the parcels move as they are, and what stood before `read` is nothing.
+        unsafe { words.copy_from(words.add(head.read), left) };
+        (head.read, head.end) = (0, left);
+    }
+
+    /// Has room for `words` more afterwards.
+    fn grow(&mut self, words: usize) {
+        let Head { room, end, .. } = *self.head();
+        if room - end >= words {
+            return;
+        }
+        let more = (end + words).max(room * 2);
+        let layout = Self::layout(more);
+        // SAFETY: allocated by `new` or here with the layout of `room`; the new size is that of a layout, and not 0.
+        let at = unsafe { realloc(self.0.as_ptr().cast(), Self::layout(room), layout.size()) };
+        let Some(at) = NonNull::new(at.cast::<Head>()) else {
+            handle_alloc_error(layout)
+        };
+        self.0 = at;
+        self.head_mut().room = more;
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let layout = Self::layout(self.head().room);
+        // SAFETY: allocated with this layout; a head needs no drop.
+        unsafe { dealloc(self.0.as_ptr().cast(), layout) }
+    }
 }
 
 /// The oldest parcel, taken out of the count but not yet moved: see [`Parcels::take_front`].
@@ -57,9 +170,7 @@ impl<P: Processor> Front<P> {
 impl<P: Processor> Default for Parcels<P> {
     fn default() -> Self {
         Self {
-            words: Vec::new(),
-            read: 0,
-            len: 0,
+            buffer: None,
             of: PhantomData,
         }
     }
@@ -74,7 +185,7 @@ const SPARE_WORDS_MAX: usize = 1024;
 thread_local! {
     /// A buffer that an idle cell has given back, for the next that needs one: a cell that handles one message now and then
     /// costs no allocation, and holds no memory in between.
-    static SPARE: Cell<Vec<Word>> = const { Cell::new(Vec::new()) };
+    static SPARE: Cell<Option<Buffer>> = const { Cell::new(None) };
 }
 
 impl<P: Processor> Parcels<P> {
@@ -96,53 +207,43 @@ impl<P: Processor> Parcels<P> {
     /// `words` is `vtable.words`, and the caller fills the payload with what belongs to `vtable`, at once.
     #[inline]
     unsafe fn add(&mut self, vtable: &'static Vtable<P>, words: usize) -> *mut Word {
-        if self.len == 0 && self.read > 0 {
-            self.words.clear();
-            self.read = 0;
-        }
-        if self.words.capacity() - self.words.len() < 1 + words {
-            self.make_room(1 + words);
-        }
-        let end = self.words.len();
+        let buffer = match &mut self.buffer {
+            Some(buffer) => {
+                let head = buffer.head_mut();
+                if head.count == 0 {
+                    (head.read, head.end) = (0, 0);
+                }
+                if head.room - head.end < 1 + words {
+                    make_room(buffer, 1 + words);
+                }
+                buffer
+            }
+            none => none.insert(first_buffer(1 + words)),
+        };
+        let all = buffer.words();
+        let head = buffer.head_mut();
         // SAFETY: the buffer has room for `1 + words` more words, as was just seen to; the first becomes the vtable's
         // address (an address is one word at most), the others the caller fills.
         unsafe {
-            let at = self.words.as_mut_ptr().add(end);
+            let at = all.add(head.end);
             at.cast::<&'static Vtable<P>>().write(vtable);
-            self.words.set_len(end + 1 + words);
-            self.len += 1;
+            head.end += 1 + words;
+            head.count += 1;
             at.add(1)
-        }
-    }
-
-    #[cold]
-    fn make_room(&mut self, words: usize) {
-        if self.words.capacity() == 0 {
-            // A thread that is being torn down has no spare ones.
-            self.words = SPARE.try_with(Cell::take).unwrap_or_default();
-            self.words.clear();
-            self.words.reserve(words.max(FIRST_WORDS));
-        } else if self.read * 2 >= self.words.len() {
-            // Half of it is read: those that are left move to the front, which costs each parcel at most one move more.
-            let left = self.words.len() - self.read;
-            self.words.copy_within(self.read.., 0);
-            self.words.truncate(left);
-            self.read = 0;
-            self.words.reserve(words);
-        } else {
-            self.words.reserve(words);
         }
     }
 
     /// The oldest parcel's vtable and where its payload stands, if there is one.
     #[inline]
     fn front(&self) -> Option<(&'static Vtable<P>, *const Word)> {
-        if self.len == 0 {
+        let buffer = self.buffer.as_ref()?;
+        let head = buffer.head();
+        if head.count == 0 {
             return None;
         }
-        // SAFETY: row 2: at `read` stands the address of a vtable, and the payload behind it.
+        // SAFETY: row 3: at `read` stands the address of a vtable, and the payload behind it.
         unsafe {
-            let at = self.words.as_ptr().add(self.read);
+            let at = buffer.words().add(head.read);
             Some((at.cast::<&'static Vtable<P>>().read(), at.add(1)))
         }
     }
@@ -151,16 +252,19 @@ impl<P: Processor> Parcels<P> {
     /// it leaks.
     #[inline]
     pub(crate) fn take_front(&mut self) -> Option<Front<P>> {
-        if self.len == 0 {
+        let buffer = self.buffer.as_mut()?;
+        let all = buffer.words();
+        let head = buffer.head_mut();
+        if head.count == 0 {
             return None;
         }
-        // SAFETY: row 2, as in `front`; the payload is to be written to by whoever moves the parcel out.
+        // SAFETY: row 3, as in `front`; the payload is to be written to by whoever moves the parcel out.
         let (vtable, payload) = unsafe {
-            let at = self.words.as_mut_ptr().add(self.read);
+            let at = all.add(head.read);
             (at.cast::<&'static Vtable<P>>().read(), at.add(1))
         };
-        self.read += 1 + vtable.words;
-        self.len -= 1;
+        head.read += 1 + vtable.words;
+        head.count -= 1;
         Some(Front { vtable, payload })
     }
 
@@ -172,12 +276,34 @@ impl<P: Processor> Parcels<P> {
     }
 }
 
+/// The first buffer of a queue: a spare one, if there is one.
+#[cold]
+fn first_buffer(words: usize) -> Buffer {
+    // A thread that is being torn down has no spare ones.
+    let mut buffer = SPARE
+        .try_with(Cell::take)
+        .unwrap_or_default()
+        .unwrap_or_else(|| Buffer::new(words.max(FIRST_WORDS)));
+    buffer.clear();
+    buffer.grow(words);
+    buffer
+}
+
+#[cold]
+fn make_room(buffer: &mut Buffer, words: usize) {
+    if buffer.head().read * 2 >= buffer.head().end {
+        // Half of it is read: those that are left move to the front, which costs each parcel at most one move more.
+        buffer.close_up();
+    }
+    buffer.grow(words);
+}
+
 impl<P: Processor> Items for Parcels<P> {
     type Item = Envelope<P>;
 
     #[inline]
     fn len(&self) -> usize {
-        self.len
+        self.buffer.as_ref().map_or(0, |buffer| buffer.head().count)
     }
 
     fn push_back(&mut self, envelope: Envelope<P>) {
@@ -197,14 +323,11 @@ impl<P: Processor> Items for Parcels<P> {
 
     fn shrink(&mut self) {
         debug_assert!(self.is_empty(), "only an empty buffer can be given back");
-        if self.words.capacity() == 0 {
-            return;
-        }
-        self.read = 0;
-        let buffer = std::mem::take(&mut self.words);
-        if buffer.capacity() <= SPARE_WORDS_MAX {
+        if let Some(buffer) = self.buffer.take()
+            && buffer.head().room <= SPARE_WORDS_MAX
+        {
             // The one before, if any, is freed. A thread that is being torn down keeps none.
-            let _before = SPARE.try_with(|spare| spare.replace(buffer));
+            let _before = SPARE.try_with(|spare| spare.replace(Some(buffer)));
         }
     }
 }
@@ -219,7 +342,7 @@ impl<P: Processor> Drop for Parcels<P> {
 
 impl<P: Processor> fmt::Debug for Parcels<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Parcels({})", self.len)
+        write!(f, "Parcels({})", self.len())
     }
 }
 
@@ -256,11 +379,8 @@ mod tests {
                 expected = expected.wrapping_add(1);
             }
         }
-        assert!(
-            parcels.words.capacity() < 256,
-            "{}",
-            parcels.words.capacity()
-        );
+        let room = parcels.buffer.as_ref().unwrap().head().room;
+        assert!(room < 256, "{room}");
         assert_eq!(Arc::strong_count(&alive), 1 + parcels.len());
         drop(parcels);
         assert_eq!(Arc::strong_count(&alive), 1);
@@ -270,12 +390,12 @@ mod tests {
     fn a_buffer_that_is_given_back_is_used_again() {
         let mut first = Parcels::<Nobody>::default();
         first.push(Heavy(Arc::new(()), [1; 1]));
-        let address = first.words.as_ptr();
+        let address = first.buffer.as_ref().unwrap().words();
         drop(first.pop_front());
         first.shrink();
-        assert_eq!(first.words.capacity(), 0);
+        assert!(first.buffer.is_none());
         let mut second = Parcels::<Nobody>::default();
         second.push(Heavy(Arc::new(()), [2; 1]));
-        assert_eq!(second.words.as_ptr(), address);
+        assert_eq!(second.buffer.as_ref().unwrap().words(), address);
     }
 }

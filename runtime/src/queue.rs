@@ -30,7 +30,7 @@
 //! Both store before they load (in one total order), so either the consumer sees `wanted` and comes to hand out the
 //! place under the lock, or the waiter sees the new `rest` and takes the place itself.
 
-use crate::sync::{AtomicBool, AtomicUsize, Relaxed, store_before_loads};
+use crate::sync::{AtomicBool, AtomicU32, Relaxed, store_before_loads};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -71,26 +71,41 @@ impl WhenFull {
     }
 }
 
-/// What the consumer writes and reads without the lock.
+/// What the consumer writes and reads without the lock, and `own`: flags of whoever owns the queue, in what would be padding.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct Progress<F = ()> {
     /// How many items of the consumer's batch are not handled yet. Written by the consumer only.
-    rest: AtomicUsize,
+    rest: AtomicU32,
     /// True while somebody waits for room. Written under the queue's lock only.
     wanted: AtomicBool,
+    pub(crate) own: F,
 }
 
-impl Progress {
+/// Numbers of items are kept in 32 bits. What has more than that has no bound, and nobody asks how full it is.
+#[inline]
+fn narrow(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+impl<F> Progress<F> {
+    pub(crate) fn new(own: F) -> Self {
+        Self {
+            rest: AtomicU32::new(0),
+            wanted: AtomicBool::new(false),
+            own,
+        }
+    }
+
     /// How many items of the consumer's batch are not handled yet, as far as can be seen without the lock.
     #[inline]
     pub fn rest(&self) -> usize {
-        self.rest.load(Relaxed)
+        self.rest.load(Relaxed) as usize
     }
 
     /// [`step`](Self::step) for a queue in which nobody ever waits.
     #[inline]
     pub fn step_unwatched(&self, rest: usize) {
-        self.rest.store(rest, Relaxed);
+        self.rest.store(narrow(rest), Relaxed);
     }
 
     /// The consumer has taken one more item out of its batch, of which `rest` are left. Returns true if somebody waits
@@ -98,7 +113,7 @@ impl Progress {
     #[inline]
     pub fn step(&self, rest: usize) -> bool {
         // Partner: `Queue::enlist`.
-        store_before_loads(&self.rest, rest);
+        store_before_loads(&self.rest, narrow(rest));
         self.wanted.load(crate::sync::SeqCst)
     }
 }
@@ -215,25 +230,28 @@ impl<T> Items for VecDeque<T> {
     }
 }
 
-/// A bounded queue; see the module's documentation. What every push touches stands together.
+/// A bounded queue; see the module's documentation. What every push touches stands together. `own` are flags of whoever owns
+/// the queue, in what would be padding.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Queue<I> {
+pub struct Queue<I, F = ()> {
     items: I,
-    capacity: usize,
-    reserved: usize,
+    /// `u32::MAX`: no bound.
+    capacity: u32,
+    reserved: u32,
     /// `Progress::rest` as last seen: it only shrinks until the next batch, so this is never too small.
-    rest_seen: usize,
+    rest_seen: u32,
+    high_water: u32,
     waiting: Option<Box<Waiting>>,
     closed: bool,
     when_full: WhenFull,
-    high_water: usize,
+    pub(crate) own: F,
 }
 
-/// The capacity of a queue that has no bound.
+/// The capacity of a queue that has no bound. Neither has one of 4294967295 places or more.
 pub const UNBOUNDED: usize = usize::MAX;
 
-impl<I: Items> Queue<I> {
+impl<I: Items, F: Default> Queue<I, F> {
     /// A queue of `capacity` places, at least 1; [`UNBOUNDED`] for no bound. `Latest` always has one.
     ///
     /// # Panics
@@ -246,7 +264,7 @@ impl<I: Items> Queue<I> {
             capacity: if when_full == WhenFull::Latest {
                 1
             } else {
-                capacity
+                narrow(capacity)
             },
             when_full,
             closed: false,
@@ -254,9 +272,12 @@ impl<I: Items> Queue<I> {
             rest_seen: 0,
             high_water: 0,
             waiting: None,
+            own: F::default(),
         }
     }
+}
 
+impl<I: Items, F> Queue<I, F> {
     /// How many items are queued, without those in the consumer's batch.
     pub fn len(&self) -> usize {
         self.items.len()
@@ -268,8 +289,19 @@ impl<I: Items> Queue<I> {
     }
 
     /// How many places there are.
+    #[inline]
     pub fn capacity(&self) -> usize {
-        self.capacity
+        if self.is_unbounded() {
+            UNBOUNDED
+        } else {
+            self.capacity as usize
+        }
+    }
+
+    /// True if there is no bound.
+    #[inline]
+    pub fn is_unbounded(&self) -> bool {
+        self.capacity == u32::MAX
     }
 
     /// What it does when it is full.
@@ -279,7 +311,7 @@ impl<I: Items> Queue<I> {
 
     /// The most items that were ever queued at once, without those in the consumer's batch unless it was full.
     pub fn high_water(&self) -> usize {
-        self.high_water.max(self.items.len())
+        (self.high_water as usize).max(self.items.len())
     }
 
     /// True once it is closed: what is queued can still be taken.
@@ -289,15 +321,16 @@ impl<I: Items> Queue<I> {
 
     /// How many places are free.
     #[inline]
-    fn free(&mut self, progress: &Progress) -> usize {
-        let used = self.items.len() + self.reserved;
-        let sure = self.capacity.saturating_sub(used + self.rest_seen);
+    fn free(&mut self, progress: &Progress<impl Sized>) -> usize {
+        let used = self.items.len() + self.reserved as usize;
+        let capacity = self.capacity();
+        let sure = capacity.saturating_sub(used + self.rest_seen as usize);
         if sure > 0 || self.rest_seen == 0 {
             return sure;
         }
         // Nearly full: look again. SeqCst: partner of `Progress::step`, when called from `enlist`.
         self.rest_seen = progress.rest.load(crate::sync::SeqCst);
-        self.capacity.saturating_sub(used + self.rest_seen)
+        capacity.saturating_sub(used + self.rest_seen as usize)
     }
 
     /// True if no one stands in line. A place that has just become free while somebody does is theirs, although it was not
@@ -312,14 +345,14 @@ impl<I: Items> Queue<I> {
 
     /// True if [`admit`](Self::admit) would give a free place.
     #[inline]
-    pub fn has_room(&mut self, progress: &Progress) -> bool {
+    pub fn has_room(&mut self, progress: &Progress<impl Sized>) -> bool {
         !self.closed && self.nobody_waits() && self.free(progress) > 0
     }
 
     /// Asks for a place for one more item, without waiting. Unless the answer is to refuse, [`insert`](Self::insert)
     /// follows under the same lock.
     #[inline]
-    pub fn admit(&mut self, progress: &Progress) -> Admit<I::Item> {
+    pub fn admit(&mut self, progress: &Progress<impl Sized>) -> Admit<I::Item> {
         if self.closed {
             return Admit::Closed;
         }
@@ -355,11 +388,11 @@ impl<I: Items> Queue<I> {
     /// The length is at its largest just before the consumer takes.
     #[inline]
     fn note_high_water(&mut self) {
-        self.high_water = self.high_water.max(self.items.len());
+        self.high_water = self.high_water.max(narrow(self.items.len()));
     }
 
     /// Reserves a place without waiting.
-    pub fn try_reserve(&mut self, progress: &Progress) -> Reserve {
+    pub fn try_reserve(&mut self, progress: &Progress<impl Sized>) -> Reserve {
         if self.closed {
             Reserve::Closed
         } else if self.nobody_waits() && self.free(progress) > 0 {
@@ -375,7 +408,7 @@ impl<I: Items> Queue<I> {
         &mut self,
         ticket: &mut Ticket,
         waker: &Waker,
-        progress: &Progress,
+        progress: &Progress<impl Sized>,
     ) -> Reserve {
         if self.closed {
             ticket.number = None;
@@ -406,7 +439,12 @@ impl<I: Items> Queue<I> {
         Reserve::Full
     }
 
-    fn enlist(&mut self, ticket: &mut Ticket, waker: &Waker, progress: &Progress) -> Reserve {
+    fn enlist(
+        &mut self,
+        ticket: &mut Ticket,
+        waker: &Waker,
+        progress: &Progress<impl Sized>,
+    ) -> Reserve {
         // Partner: `Progress::step`. First say that a place is wanted, then look once more.
         progress.wanted.store(true, crate::sync::SeqCst);
         #[cfg(loom)]
@@ -425,7 +463,7 @@ impl<I: Items> Queue<I> {
     }
 
     /// Says whether anybody still waits, where `step` reads it.
-    fn tidy_waiting(&mut self, progress: &Progress) {
+    fn tidy_waiting(&mut self, progress: &Progress<impl Sized>) {
         match &self.waiting {
             Some(waiting) if !waiting.in_order.is_empty() => return,
             Some(waiting) if waiting.granted.is_empty() => self.waiting = None,
@@ -437,7 +475,7 @@ impl<I: Items> Queue<I> {
 
     /// Leaves the line. A place that was granted meanwhile goes to the next in line: wake those returned.
     #[must_use]
-    pub fn resign(&mut self, ticket: &mut Ticket, progress: &Progress) -> Vec<Waker> {
+    pub fn resign(&mut self, ticket: &mut Ticket, progress: &Progress<impl Sized>) -> Vec<Waker> {
         let (Some(number), Some(waiting)) = (ticket.number.take(), &mut self.waiting) else {
             return Vec::new();
         };
@@ -456,14 +494,14 @@ impl<I: Items> Queue<I> {
     /// Gives free places to those who wait, in order: wake those returned, after the lock is released.
     #[inline]
     #[must_use]
-    pub fn hand_out(&mut self, progress: &Progress) -> Vec<Waker> {
+    pub fn hand_out(&mut self, progress: &Progress<impl Sized>) -> Vec<Waker> {
         if self.waiting.is_none() {
             return Vec::new();
         }
         self.hand_out_in_order(progress)
     }
 
-    fn hand_out_in_order(&mut self, progress: &Progress) -> Vec<Waker> {
+    fn hand_out_in_order(&mut self, progress: &Progress<impl Sized>) -> Vec<Waker> {
         let mut wake = Vec::new();
         while self.free(progress) > 0 {
             let Some(waiting) = &mut self.waiting else {
@@ -510,7 +548,7 @@ impl<I: Items> Queue<I> {
 
     /// Gives a reserved place back: wake those returned.
     #[must_use]
-    pub fn release(&mut self, progress: &Progress) -> Vec<Waker> {
+    pub fn release(&mut self, progress: &Progress<impl Sized>) -> Vec<Waker> {
         if self.closed {
             return Vec::new();
         }
@@ -521,7 +559,7 @@ impl<I: Items> Queue<I> {
     /// Takes one item: wake those returned.
     ///
     /// For a consumer that takes no batches, or whose last batch is empty.
-    pub fn pop(&mut self, progress: &Progress) -> (Option<I::Item>, Vec<Waker>) {
+    pub fn pop(&mut self, progress: &Progress<impl Sized>) -> (Option<I::Item>, Vec<Waker>) {
         self.note_high_water();
         let item = self.items.pop_front();
         self.rest_seen = 0;
@@ -544,14 +582,14 @@ impl<I: Items> Queue<I> {
     /// If `batch` is not empty: a bug of the consumer, looked for in builds with debug assertions.
     #[inline]
     #[must_use]
-    pub fn take_batch(&mut self, batch: &mut I, progress: &Progress) -> Vec<Waker> {
+    pub fn take_batch(&mut self, batch: &mut I, progress: &Progress<impl Sized>) -> Vec<Waker> {
         debug_assert!(batch.is_empty(), "the last batch is not finished");
         if self.when_full.evicts() {
             return self.take_one(batch, progress);
         }
         self.note_high_water();
         std::mem::swap(&mut self.items, batch);
-        let rest = batch.len().saturating_sub(1);
+        let rest = narrow(batch.len().saturating_sub(1));
         if rest > 0 || self.rest_seen > 0 {
             // Relaxed: producers read it under the lock that we hold, until the consumer's next `step`.
             progress.rest.store(rest, Relaxed);
@@ -562,7 +600,7 @@ impl<I: Items> Queue<I> {
 
     /// As [`take_batch`](Self::take_batch), for one item.
     #[must_use]
-    pub fn take_one(&mut self, batch: &mut I, progress: &Progress) -> Vec<Waker> {
+    pub fn take_one(&mut self, batch: &mut I, progress: &Progress<impl Sized>) -> Vec<Waker> {
         self.note_high_water();
         self.items.move_front(batch);
         self.rest_seen = 0;
@@ -570,7 +608,7 @@ impl<I: Items> Queue<I> {
     }
 
     /// The consumer gives up the rest of its batch, having moved it elsewhere.
-    pub fn abandon_batch(&mut self, progress: &Progress) {
+    pub fn abandon_batch(&mut self, progress: &Progress<impl Sized>) {
         progress.rest.store(0, Relaxed);
         self.rest_seen = 0;
     }
@@ -589,7 +627,7 @@ impl<I: Items> Queue<I> {
 
     /// Closes the queue: no more can be pushed, and nobody waits any longer (wake those returned).
     #[must_use]
-    pub fn close(&mut self, progress: &Progress) -> Vec<Waker> {
+    pub fn close(&mut self, progress: &Progress<impl Sized>) -> Vec<Waker> {
         self.closed = true;
         self.reserved = 0;
         progress.wanted.store(false, Relaxed);
@@ -756,7 +794,7 @@ mod loom_tests {
         loom::model(|| {
             let shared = Arc::new((
                 Mutex::new(Queue::<VecDeque<i32>>::new(2, WhenFull::Wait)),
-                Progress::default(),
+                Progress::<()>::default(),
             ));
             {
                 let mut queue = shared.0.lock();
@@ -806,7 +844,7 @@ mod loom_tests {
         loom::model(|| {
             let shared = Arc::new((
                 Mutex::new(Queue::<VecDeque<i32>>::new(1, WhenFull::Wait)),
-                Progress::default(),
+                Progress::<()>::default(),
             ));
             {
                 let mut queue = shared.0.lock();

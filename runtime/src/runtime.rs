@@ -8,8 +8,8 @@
 //! 4. Every processor is drained and ended; drivers end when they have no members; threads are joined.
 //! 5. At the limit, whoever is left is told to end as soon as its handler returns, and is reported.
 
-use crate::address::{Address, WeakAddress};
-use crate::cell::{Cell, CellRef};
+use crate::address::Address;
+use crate::cell::{AnyCell, Cell, CellRef};
 use crate::current;
 use crate::dead_letters::DeadLetters;
 use crate::driver::simulated::Simulation;
@@ -17,10 +17,11 @@ use crate::driver::{
     self, Completion, Driver, DriverCore, Kind, Manual, Monitor, Pool, PoolOptions,
 };
 use crate::error::{Error, ErrorKind, SpawnError};
-use crate::id::{DriverId, ProcessorId};
+use crate::id::DriverId;
 use crate::mailbox::{MailboxOptions, Signals};
 use crate::name::Name;
 use crate::processor::Processor;
+use crate::registry::{Found, Registry};
 use crate::shutdown::{Left, ShutdownReport};
 use crate::snapshot::{ProcessorSnapshot, Snapshot, Totals};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Relaxed, SeqCst, fence};
@@ -166,7 +167,7 @@ pub struct RuntimeCore {
     /// The pool of those who name none, made at its first use.
     default_pool: Mutex<Option<Pool>>,
     start: Instant,
-    names: Mutex<BTreeMap<Name, Named>>,
+    registry: Mutex<Registry>,
     drivers: Mutex<BTreeMap<DriverId, Arc<DriverCore>>>,
     /// Sums over processors that have ended.
     ended: Mutex<Totals>,
@@ -199,21 +200,6 @@ impl Drop for WatchesIdle<'_> {
     }
 }
 
-/// Who has a name.
-struct Named {
-    id: u64,
-    what: What,
-}
-
-enum What {
-    Processor {
-        /// A `WeakAddress<P>`.
-        address: Box<dyn Any + Send + Sync>,
-        type_name: &'static str,
-    },
-    Driver,
-}
-
 impl RuntimeCore {
     fn new(world: World, options: Options) -> Arc<Self> {
         // The first time costs a fifth of a millisecond: not inside the first handler.
@@ -226,7 +212,7 @@ impl RuntimeCore {
             time_keeper: TimeKeeper::default(),
             monitor: Monitor::default(),
             default_pool: Mutex::new(None),
-            names: Mutex::new(BTreeMap::new()),
+            registry: Mutex::new(Registry::default()),
             drivers: Mutex::new(BTreeMap::new()),
             ended: Mutex::new(Totals::default()),
             filing: AtomicUsize::new(0),
@@ -269,33 +255,25 @@ impl RuntimeCore {
 
     // ---- names
 
-    pub(crate) fn register<P: Processor>(&self, cell: &Arc<Cell<P>>) -> Result<(), SpawnError> {
-        let mut names = self.names.lock();
-        if names.contains_key(cell.name.as_str()) {
-            return Err(SpawnError::NameTaken(cell.name.clone()));
+    pub(crate) fn register(&self, cell: CellRef) -> Result<(), SpawnError> {
+        let name = cell.name().clone();
+        if self.registry.lock().add(cell) {
+            Ok(())
+        } else {
+            Err(SpawnError::NameTaken(name))
         }
-        let address: WeakAddress<P> = Address::from_cell(cell.clone()).downgrade();
-        names.insert(
-            cell.name.clone(),
-            Named {
-                id: cell.id.get(),
-                what: What::Processor {
-                    address: Box::new(address),
-                    type_name: std::any::type_name::<P>(),
-                },
-            },
-        );
-        Ok(())
     }
 
-    pub(crate) fn unregister(&self, id: ProcessorId, name: &Name) {
-        let _named = {
-            let mut names = self.names.lock();
-            match names.get(name.as_str()) {
-                Some(named) if named.id == id.get() => names.remove(name.as_str()),
-                _ => None,
-            }
-        };
+    /// The node lets go of a processor, and of its name if that still leads to it.
+    /// False if it had done so before.
+    pub(crate) fn unregister(&self, cell: &dyn AnyCell) -> bool {
+        // Dropped after the lock is released, though whoever calls this holds another.
+        let removed = self.registry.lock().remove(cell);
+        removed.is_some()
+    }
+
+    pub(crate) fn members_of(&self, driver: DriverId) -> Vec<CellRef> {
+        self.registry.lock().of_driver(driver)
     }
 
     pub(crate) fn returned_after_the_end(&self) {
@@ -304,8 +282,7 @@ impl RuntimeCore {
 
     pub(crate) fn processor_ended(
         &self,
-        id: ProcessorId,
-        name: &Name,
+        cell: &dyn AnyCell,
         snapshot: impl FnOnce() -> ProcessorSnapshot,
     ) {
         // Partner: `Runtime::snapshot`, which counts again if it sees that somebody is being filed meanwhile.
@@ -317,7 +294,7 @@ impl RuntimeCore {
             sums.ended += 1;
         }
         self.filing.fetch_sub(1, SeqCst);
-        self.unregister(id, name);
+        self.registry.lock().unname(cell);
     }
 
     /// Files a driver. One that shares its name with its only processor (`named` false) leaves the name to that.
@@ -327,17 +304,9 @@ impl RuntimeCore {
             let text = format!("cannot make driver {name:?}: the node has ended");
             return Err(Error::new(ErrorKind::Closed, text));
         }
-        if named {
-            let mut names = self.names.lock();
-            if names.contains_key(name.as_str()) {
-                let text = format!("cannot make driver {name:?}: the name is taken");
-                return Err(Error::new(ErrorKind::NameTaken, text));
-            }
-            let named = Named {
-                id: driver.id().get(),
-                what: What::Driver,
-            };
-            names.insert(name.clone(), named);
+        if named && !self.registry.lock().add_driver(name, driver.id()) {
+            let text = format!("cannot make driver {name:?}: the name is taken");
+            return Err(Error::new(ErrorKind::NameTaken, text));
         }
         self.drivers.lock().insert(driver.id(), driver.clone());
         Ok(())
@@ -347,11 +316,7 @@ impl RuntimeCore {
         // The map's reference may be the last: dropped after the lock is released.
         let _driver = self.drivers.lock().remove(&id);
         if kind != Kind::Own {
-            let mut names = self.names.lock();
-            let is_it = |named: &Named| named.id == id.get() && matches!(named.what, What::Driver);
-            if names.get(name.as_str()).is_some_and(is_it) {
-                names.remove(name.as_str());
-            }
+            self.registry.lock().remove_driver(name, id);
         }
     }
 
@@ -364,7 +329,7 @@ impl RuntimeCore {
     }
 
     fn cells(&self) -> Vec<CellRef> {
-        self.drivers().iter().flat_map(|d| d.members()).collect()
+        self.registry.lock().all()
     }
 
     // ---- the end
@@ -829,26 +794,27 @@ impl Runtime {
     /// # Ok::<(), mproc_runtime::Error>(())
     /// ```
     pub fn lookup<P: Processor>(&self, name: &str) -> Result<Address<P>, Error> {
-        let names = self.core.names.lock();
-        let not_found = || {
-            let text = format!("cannot find processor {name:?}: no living one has the name");
-            Error::new(ErrorKind::NotFound, text)
-        };
-        match names.get(name).map(|named| &named.what) {
-            None => Err(not_found()),
-            Some(What::Driver) => Err(Error::new(
+        // Its own statement: whatever is dropped below, the lock is released.
+        let found = self.core.registry.lock().find(name);
+        match found {
+            None => {
+                let text = format!("cannot find processor {name:?}: no living one has the name");
+                Err(Error::new(ErrorKind::NotFound, text))
+            }
+            Some(Found::Driver) => Err(Error::new(
                 ErrorKind::TypeConflict,
                 format!("cannot find processor {name:?}: it is a driver"),
             )),
-            Some(What::Processor { address, type_name }) => {
-                let Some(weak) = address.downcast_ref::<WeakAddress<P>>() else {
+            Some(Found::Processor(cell)) => {
+                let type_name = cell.type_name();
+                let cell = cell.as_any().downcast::<Cell<P>>().map_err(|_| {
                     let wanted = std::any::type_name::<P>();
                     let text = format!(
                         "cannot find processor {name:?}: it is a {type_name}, not a {wanted}"
                     );
-                    return Err(Error::new(ErrorKind::TypeConflict, text));
-                };
-                weak.upgrade().ok_or_else(not_found)
+                    Error::new(ErrorKind::TypeConflict, text)
+                })?;
+                Ok(Address::from_cell(cell))
             }
         }
     }
@@ -870,7 +836,7 @@ impl Runtime {
             totals = self.core.ended.lock().clone();
             let before = totals.ended;
             processors = Vec::new();
-            for cell in drivers.iter().flat_map(|d| d.members()) {
+            for cell in self.core.cells() {
                 if let Some(snapshot) = cell.snapshot_unless_filed() {
                     totals.add(&snapshot);
                     if snapshot.ended.is_none() {

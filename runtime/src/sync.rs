@@ -7,7 +7,7 @@
 mod real {
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::hint::spin_loop;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, fence};
     pub(crate) use std::thread;
     pub(crate) use std::thread_local;
 
@@ -32,7 +32,7 @@ mod real {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::MutexGuard;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, fence};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, fence};
     pub(crate) use loom::thread;
     pub(crate) use loom::thread_local;
 
@@ -82,7 +82,7 @@ impl<T> std::ops::Deref for OwnLine<T> {
 /// It is one side of a handshake between two threads that each store one word and then read the other's: at least one
 /// of them sees what the other stored. Each caller names its partner.
 #[inline]
-pub(crate) fn store_before_loads(word: &AtomicUsize, value: usize) {
+pub(crate) fn store_before_loads(word: &AtomicU32, value: u32) {
     // A swap is cheaper than a store and a fence on x86, and as strong: every access of the handshake is SeqCst, so
     // all of them stand in one order. loom knows that order only for fences.
     #[cfg(not(loom))]

@@ -142,6 +142,11 @@ impl<P: Processor> Timers<P> {
         Self::add(cell, local, When::Silence(limit), call)
     }
 
+    /// True if there never was one.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.slots.is_empty() && self.heard.is_none()
+    }
+
     /// True if [`hear`](Self::hear) is wanted at the end of a visit.
     #[inline]
     pub(crate) fn watch_for_silence(&self) -> bool {

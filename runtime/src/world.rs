@@ -134,15 +134,17 @@ fn chance() -> u64 {
 fn spins_real() -> u32 {
     use std::sync::OnceLock;
     static SPINS: OnceLock<u32> = OnceLock::new();
-    *SPINS.get_or_init(|| match std::thread::available_parallelism() {
-        Ok(cores) if cores.get() > 1 => 300,
-        _ => 0,
-    })
+    *SPINS.get_or_init(|| if cores() > 1 { 300 } else { 0 })
 }
 
 #[cfg(loom)]
 fn spins_real() -> u32 {
     0
+}
+
+/// How many threads can run at once.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Where the calling thread sleeps, and the waker that ends it.

@@ -1,6 +1,6 @@
 //! The end of a processor.
 
-use super::{Body, Cell, Watcher, count, panic_message};
+use super::{Body, Cell, Watcher, panic_message};
 use crate::context::{Cx, Promise};
 use crate::dead_letters::DropCause;
 use crate::exit::{Down, Exit};
@@ -8,7 +8,7 @@ use crate::parcel::Envelope;
 use crate::parcels::Parcels;
 use crate::processor::Processor;
 use crate::queue::Items as _;
-use crate::sync::{Relaxed, Release};
+use crate::sync::Release;
 use crate::timers::Timers;
 use crate::{hook, waits_for};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,14 +32,14 @@ impl<P: Processor> Cell<P> {
     }
 
     /// Calls `stopped`, once. What it sends is delivered if there is room; an orderly end waits for the rest (see `serve`).
-    pub(super) fn say_farewell(self: &Arc<Self>, body: &mut Body<P>, exit: &Exit) {
+    pub(super) fn say_farewell(self: &Arc<Self>, body: &mut Body<'_, P>, exit: &Exit) {
         if std::mem::replace(&mut body.local.farewell, true) {
             return;
         }
-        self.open(&mut body.local);
+        self.open(body.local);
         let stopped = catch_unwind(AssertUnwindSafe(|| {
             if let Some(processor) = &mut body.processor {
-                processor.stopped(exit, &mut Cx::new(self, &mut body.local, Promise::none()));
+                processor.stopped(exit, &mut Cx::new(self, body.local, Promise::none()));
             }
             self.settle(body);
         }));
@@ -55,7 +55,7 @@ impl<P: Processor> Cell<P> {
     /// watch it are returned.
     pub(super) fn close_mailbox(
         &self,
-        body: &mut Body<P>,
+        body: &mut Body<'_, P>,
         exit: &Exit,
         ended: bool,
     ) -> Vec<Watcher> {
@@ -67,14 +67,14 @@ impl<P: Processor> Cell<P> {
         let mut left: Vec<Envelope<P>> = Vec::new();
         move_all(&mut body.local.batch, &mut left);
         let (wake, watchers) = {
-            let mut lanes = self.mailbox.lanes.lock();
-            let mut wake = lanes.normal.close(&self.mailbox.progress.normal);
-            lanes.normal.abandon_batch(&self.mailbox.progress.normal);
+            let mut lanes = self.lanes().lock();
+            let mut wake = lanes.normal.close(self.flags());
+            lanes.normal.abandon_batch(self.flags());
             move_all(&mut lanes.normal.drain(), &mut left);
             let rare = lanes.rare();
             if let Some(high) = rare.high.as_mut() {
-                wake.extend(high.close(&self.mailbox.progress.high));
-                move_all(&mut high.drain(), &mut left);
+                wake.extend(high.queue.close(&high.progress));
+                move_all(&mut high.queue.drain(), &mut left);
             }
             rare.drops.add(cause, left.len() as u64);
             if ended {
@@ -92,18 +92,18 @@ impl<P: Processor> Cell<P> {
     }
 
     /// The end of the processor, on its driver's thread.
-    pub(super) fn end_for_good(self: &Arc<Self>, body: &mut Body<P>, exit: Exit) {
-        if std::mem::replace(&mut body.local.ended, true) {
+    pub(super) fn end_for_good(self: &Arc<Self>, body: &mut Body<'_, P>, exit: Exit) {
+        if !body.begin_to_end() {
             return;
         }
         if !matches!(exit, Exit::Panicked(_)) {
             self.say_farewell(body, &exit);
         }
         let watchers = self.close_mailbox(body, &exit, true);
-        let local = &mut body.local;
+        let local = &mut *body.local;
         let control = {
-            let mut lanes = self.mailbox.lanes.lock();
-            std::mem::take(&mut lanes.control)
+            let mut lanes = self.lanes().lock();
+            std::mem::take(&mut lanes.rare().control)
         };
         // From here on, dropping things runs user code that might panic; the end goes on all the same.
         let control = (control, std::mem::take(&mut local.control));
@@ -113,8 +113,11 @@ impl<P: Processor> Cell<P> {
             self.driver.cancel_deadline(deadline);
         }
         let abandoned = local.outbox.abandon(DropCause::SenderEnded);
-        count(&self.counters.outbox_drops, abandoned as u64);
-        self.counters.outbox.store(0, Relaxed);
+        local.outbox_counted = 0;
+        self.rarely(|rare| {
+            rare.outbox_drops += abandoned as u64;
+            rare.outbox = 0;
+        });
         if std::mem::take(&mut local.stalled) {
             waits_for::cleared(self.id);
         }
@@ -135,15 +138,13 @@ impl<P: Processor> Cell<P> {
         self.quietly("drop", || drop(processor));
         self.drop_factory();
         // A handler that panicked has left its visit half way.
-        self.counters.since.store(0, Release);
+        self.counters().since.store(0, Release);
         hook::ended(&self.name, &exit);
-        self.driver
-            .runtime()
-            .processor_ended(self.id, &self.name, || {
-                let mut lanes = self.mailbox.lanes.lock();
-                lanes.rare().filed = true;
-                self.snapshot_of(&lanes)
-            });
+        self.driver.runtime().processor_ended(&**self, || {
+            let mut lanes = self.lanes().lock();
+            lanes.rare().filed = true;
+            self.snapshot_of(&lanes)
+        });
         let down = Down {
             id: self.id,
             name: self.name.clone(),
@@ -153,7 +154,7 @@ impl<P: Processor> Cell<P> {
             let down = down.clone();
             self.quietly("watch", || (watcher.tell)(down));
         }
-        self.driver.disown(self.id);
+        self.driver.disown(&**self);
     }
 }
 

@@ -14,16 +14,17 @@ use crate::waits_for::Keeper;
 use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
 
-/// What belongs to the processor beside its state, and is touched by its driver only.
+/// What belongs to the processor beside its state, and is touched by its driver only. A small cell has one only while it needs
+/// it, see [`is_blank`](Self::is_blank).
 pub(crate) struct Local<P: Processor> {
-    pub(super) started: bool,
-    pub(super) ended: bool,
     pub(crate) stop: bool,
     pub(super) draining: bool,
     /// `stopped` was called: what it sent is still to be delivered.
     pub(super) farewell: bool,
     pub(crate) stalled: bool,
     pub(super) pass: bool,
+    /// It is supervised, and there is no incarnation: see `restart.rs`.
+    pub(super) down: bool,
     /// The high lane has something.
     pub(super) high: bool,
     pub(super) high_run: u32,
@@ -38,6 +39,8 @@ pub(crate) struct Local<P: Processor> {
     pub(super) control: VecDeque<Control<P>>,
     pub(super) ready: VecDeque<LaneId>,
     pub(super) outbox: Outbox,
+    /// How many of these are counted in the mailbox's `Rare`.
+    pub(super) outbox_counted: u64,
     pub(super) outbox_deadline: Option<Deadline>,
     pub(super) waker: Option<Waker>,
     /// How many messages and items of subscriptions were taken.
@@ -59,13 +62,12 @@ pub(crate) struct LaneSlot<P: Processor> {
 impl<P: Processor> Local<P> {
     pub(super) fn new() -> Self {
         Self {
-            started: false,
-            ended: false,
             stop: false,
             draining: false,
             farewell: false,
             stalled: false,
             pass: false,
+            down: false,
             high: false,
             high_run: 0,
             turn: 0,
@@ -75,6 +77,7 @@ impl<P: Processor> Local<P> {
             control: VecDeque::new(),
             ready: VecDeque::new(),
             outbox: Outbox::default(),
+            outbox_counted: 0,
             outbox_deadline: None,
             waker: None,
             messages: 0,
@@ -89,6 +92,26 @@ impl<P: Processor> Local<P> {
     /// See [`AnyCell::deliver_outbox_of_neighbour`](super::AnyCell::deliver_outbox_of_neighbour).
     pub(super) fn deliver_outbox(&mut self, waker: &Waker, blocked_on: &mut Vec<Keeper>) {
         self.outbox.deliver(waker, blocked_on);
+    }
+
+    /// True if a new one is as good: nothing is in it, and it has numbered nothing. A timer, a lane or a continuation may have
+    /// left its number with somebody, who must not find another one under it; so what has had any is kept. What is lost is
+    /// how messages came lately (`pace`), and whose turn it is.
+    pub(super) fn is_blank(&self) -> bool {
+        let flags =
+            self.stop | self.draining | self.farewell | self.stalled | self.pass | self.down;
+        !flags
+            && !self.released
+            && self.batch.is_empty()
+            && self.control.is_empty()
+            && self.ready.is_empty()
+            && self.outbox.is_empty()
+            && self.outbox_counted == 0
+            && self.outbox_deadline.is_none()
+            && self.timers.is_unused()
+            && self.lanes.is_empty()
+            && self.next_continuation == 0
+            && self.extensions.is_empty()
     }
 
     /// Nothing is to be done on the driver's side but to serve normal messages.

@@ -13,7 +13,7 @@
 //! | stalled, while its driver's thread blocks elsewhere | that thread, inside `deliver_outbox_of_neighbour` | its returning          |
 //!
 //! A supervised cell without an incarnation (`restart.rs`) is in one of these rows, too: `body.processor` is `None`, and
-//! `lanes.stalled` keeps messages from scheduling it. Its next incarnation is made in the row "running".
+//! `lanes.normal.own.stalled` keeps messages from scheduling it. Its next incarnation is made in the row "running".
 //!
 //! `scheduled` is set and cleared under the mailbox's lock, and a cell is queued exactly when it goes from false to
 //! true, so it stands on at most one queue. A driver other than a pool is one thread, so a cell that stands on the queue while
@@ -21,6 +21,9 @@
 //! of (`leave_idle`), so whichever worker takes it off the queue is alone inside. The lock also carries what one visit wrote to the next visit, should that be
 //! on another thread. A driver that is manual runs cells on the thread that made it and nowhere else; `enter` runs on
 //! that thread too and refuses while a turn is going on.
+//!
+//! The body is the processor and what belongs to it beside its state. `place.rs` says where it is kept; what a small cell makes
+//! for a visit, it gives back inside, before the visit returns.
 //!
 //! State that is not `Send` is made, used and dropped on its driver's thread. If a cell outlives that thread (its driver
 //! could not be ended in order), such state is leaked, not dropped elsewhere.
@@ -39,10 +42,13 @@ mod local;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod pace;
+mod place;
 mod push;
 mod restart;
 mod settle;
 mod visit;
+
+use self::place::{Body, Hot, Place};
 
 pub(crate) use self::local::Local;
 pub(crate) use self::push::Refused;
@@ -55,15 +61,14 @@ use crate::driver::DriverCore;
 use crate::exit::{Down, Exit};
 use crate::hook;
 use crate::id::ProcessorId;
-use crate::mailbox::{Control, LaneId, Lanes, Mailbox, Signals};
+use crate::mailbox::{Control, Flags, LaneId, Lanes, Mailbox, Manner, Rare, Signals};
 use crate::name::Name;
 use crate::processor::Processor;
 use crate::queue::Items as _;
 use crate::snapshot::ProcessorSnapshot;
-use crate::sync::{
-    Acquire, AtomicBool, AtomicU64, AtomicUsize, OwnLine, PlainCount, Relaxed, UnsafeCell,
-};
+use crate::sync::{Acquire, AtomicBool, AtomicU32, AtomicU64, Mutex, PlainCount, Relaxed};
 use crate::waits_for::Keeper;
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::task::Waker;
@@ -93,17 +98,17 @@ pub(crate) enum After {
 /// The number of a cell's seat among the ready cells of its driver, once it has one. Written by the driver's thread only, and
 /// read by others in vain, hence relaxed.
 #[derive(Debug, Default)]
-pub(crate) struct Seat(AtomicUsize);
+pub(crate) struct Seat(AtomicU32);
 
 impl Seat {
     #[inline]
     pub(crate) fn get(&self) -> Option<u32> {
         // One more than the number, so that 0 is none.
-        self.0.load(Relaxed).checked_sub(1).map(|n| n as u32)
+        self.0.load(Relaxed).checked_sub(1)
     }
 
     pub(crate) fn set(&self, number: Option<u32>) {
-        self.0.store(number.map_or(0, |n| n as usize + 1), Relaxed);
+        self.0.store(number.map_or(0, |n| n + 1), Relaxed);
     }
 }
 
@@ -111,6 +116,12 @@ pub(crate) trait AnyCell: Send + Sync {
     fn id(&self) -> ProcessorId;
     fn name(&self) -> &Name;
     fn driver(&self) -> &Arc<DriverCore>;
+    /// A `Cell<P>`, for whoever knows the type.
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+    /// What `P` is.
+    fn type_name(&self) -> &'static str;
+    /// Its number among the cells of the node.
+    fn number(&self) -> &Seat;
     /// Serves up to `budget` messages and returns how many were served, and what becomes of the cell, which comes back.
     fn run(self: Arc<Self>, budget: u32) -> (CellRef, After, u32);
     /// Where its driver keeps it.
@@ -147,27 +158,28 @@ pub(crate) struct Cell<P: Processor> {
     pub(crate) id: ProcessorId,
     pub(crate) name: Name,
     pub(crate) driver: Arc<DriverCore>,
-    pub(crate) mailbox: Mailbox<P>,
     pub(crate) seat: Seat,
-    body: UnsafeCell<Body<P>>,
-    /// Somebody is inside `body`. Only the thread that may touch it reads and writes this, hence relaxed.
-    occupied: AtomicBool,
-    /// Written for each message: not on a line with what senders write.
-    counters: OwnLine<Counters>,
-    /// The processor is `Send`: it may be dropped by any thread.
-    movable: bool,
+    /// Where the node keeps it; written once, under the lock of what keeps it.
+    number: Seat,
+    place: Place<P>,
 }
 
-/// Written by the driver that runs the cell, read by anybody: plain counts that order nothing, hence relaxed.
+// A million of them are a program's memory: see `runtime/tests/idle_memory.rs`. With the counts of references, and what
+// the allocator adds, 192 bytes.
+#[cfg(all(target_pointer_width = "64", not(loom)))]
+const _: () = {
+    struct Eight(#[expect(dead_code, reason = "only its size matters")] u64);
+    impl Processor for Eight {}
+    assert!(size_of::<Cell<Eight>>() == 168);
+};
+
+/// Written by the driver that runs the cell, read by anybody: plain counts that order nothing, hence relaxed. What is counted
+/// seldom is in the mailbox's `Rare`.
 #[derive(Debug, Default)]
 struct Counters {
     handled: PlainCount,
-    faults: PlainCount,
-    panics: PlainCount,
     busy: PlainCount,
     longest: PlainCount,
-    outbox: PlainCount,
-    outbox_drops: PlainCount,
     /// The type of the message that is or was handled last.
     last_type: LastType,
     /// When the visit or message that is going on began, in cycles; 0 while nothing is going on.
@@ -198,11 +210,6 @@ fn count(counter: &PlainCount, more: u64) {
     counter.store(counter.load(Relaxed) + more, Relaxed);
 }
 
-struct Body<P: Processor> {
-    processor: Option<P>,
-    local: Local<P>,
-}
-
 // SAFETY: everything but `body` is `Send + Sync` (the mailbox is a mutex around envelopes, which are `Send`). `body` is
 // touched as the table in the module's documentation allows: by one thread at a time, with the mailbox's lock between
 // two visits. State that is not `Send` is never touched off its driver's thread, see `Drop`. On a pool, where that thread may
@@ -220,21 +227,44 @@ impl<P: Processor> Cell<P> {
         movable: bool,
         capacity: usize,
         when_full: crate::queue::WhenFull,
+        apart: bool,
     ) -> Arc<Self> {
+        let mailbox = Mailbox::new(capacity, when_full);
+        let manner = Manner::of(&mailbox.lanes.lock().normal);
         Arc::new(Self {
             id: ProcessorId::next(),
             name,
             driver,
-            mailbox: Mailbox::new(capacity, when_full),
             seat: Seat::default(),
-            body: UnsafeCell::new(Body {
-                processor: processor.into(),
-                local: Local::new(),
-            }),
-            occupied: AtomicBool::new(false),
-            counters: OwnLine::default(),
-            movable,
+            number: Seat::default(),
+            place: Place::new(processor, movable, mailbox, manner, apart),
         })
+    }
+
+    #[inline]
+    pub(crate) fn lanes(&self) -> &Mutex<Lanes<P>> {
+        self.place.lanes()
+    }
+
+    /// What is read between messages without the lock.
+    #[inline]
+    pub(crate) fn flags(&self) -> &Flags {
+        self.place.flags()
+    }
+
+    #[inline]
+    fn counters(&self) -> &Counters {
+        self.place.counters()
+    }
+
+    #[inline]
+    pub(crate) fn manner(&self) -> Manner {
+        self.flags().own.manner
+    }
+
+    /// Counts what seldom happens.
+    fn rarely(&self, f: impl FnOnce(&mut Rare<P>)) {
+        f(self.lanes().lock().rare());
     }
 
     /// The only way into `body`.
@@ -247,23 +277,22 @@ impl<P: Processor> Cell<P> {
     ///
     /// If this very thread is inside already: whoever is called from there (handlers, drops) may call anything.
     #[inline]
-    unsafe fn with_body<R>(&self, f: impl FnOnce(&mut Body<P>) -> R) -> R {
+    unsafe fn with_body<R>(&self, f: impl FnOnce(&mut Body<'_, P>) -> R) -> R {
         struct Leave<'a>(&'a AtomicBool);
         impl Drop for Leave<'_> {
             fn drop(&mut self) {
                 self.0.store(false, Relaxed);
             }
         }
+        let occupied = &self.flags().own.occupied;
         assert!(
-            !self.occupied.load(Relaxed),
+            !occupied.load(Relaxed),
             "a processor was entered while one of its handlers runs"
         );
-        self.occupied.store(true, Relaxed);
-        let _leave = Leave(&self.occupied);
-        self.body.with_mut(|body| {
-            // SAFETY: no other thread comes here, by the caller's promise, and this one is here once, as just checked.
-            f(unsafe { &mut *body })
-        })
+        occupied.store(true, Relaxed);
+        let _leave = Leave(occupied);
+        // SAFETY: no other thread comes here, by the caller's promise, and this one is here once, as just checked.
+        unsafe { self.place.with_body(f) }
     }
 
     /// Runs `f` with the processor outside of a visit, on the thread of its manual driver. `None` if it has ended.
@@ -279,18 +308,15 @@ impl<P: Processor> Cell<P> {
         self: &Arc<Self>,
         f: impl FnOnce(&mut P, &mut Cx<'_, P>) -> R,
     ) -> Option<R> {
-        let enter = |body: &mut Body<P>| {
-            if !body.local.started {
+        let enter = |body: &mut Body<'_, P>| {
+            if body.is_new() {
                 self.start(body);
             }
             let was_stalled = body.local.stalled;
-            self.open(&mut body.local);
+            self.open(body.local);
             let result = catch_unwind(AssertUnwindSafe(|| {
                 let processor = body.processor.as_mut()?;
-                let result = f(
-                    processor,
-                    &mut Cx::new(self, &mut body.local, Promise::none()),
-                );
+                let result = f(processor, &mut Cx::new(self, body.local, Promise::none()));
                 self.settle(body);
                 Some(result)
             }));
@@ -303,21 +329,21 @@ impl<P: Processor> Cell<P> {
     }
 
     /// What came of `f` outside of a visit is dealt with in the next one.
-    fn leave_to_next_visit(self: &Arc<Self>, body: &Body<P>, was_stalled: bool) {
+    fn leave_to_next_visit(self: &Arc<Self>, body: &Body<'_, P>, was_stalled: bool) {
         let ends = body.local.stop;
         let freed = was_stalled && !body.local.stalled;
         if ends || freed {
-            let mut lanes = self.mailbox.lanes.lock();
+            let mut lanes = self.lanes().lock();
             if ends {
-                lanes.signals.set(Signals::STOP);
+                lanes.normal.own.signals.set(Signals::STOP);
             }
             if freed {
                 // Messages that came while none were wanted have not scheduled it.
-                lanes.stalled = false;
+                lanes.normal.own.stalled = false;
             }
             let schedule = lanes.schedule_for_control();
             drop(lanes);
-            self.mailbox.progress.attention.store(true, Relaxed);
+            self.flags().own.attention.store(true, Relaxed);
             if schedule {
                 self.schedule();
             }
@@ -326,24 +352,21 @@ impl<P: Processor> Cell<P> {
 
     #[inline]
     pub(crate) fn set_last_type(&self, name: fn() -> &'static str) {
-        self.counters.last_type.set(name);
+        self.counters().last_type.set(name);
     }
 
     pub(crate) fn last_type(&self) -> &'static str {
-        self.counters.last_type.get().unwrap_or_default()
+        self.counters().last_type.get().unwrap_or_default()
     }
 
     /// What is known of it, its counts from one moment.
     fn snapshot_of(&self, lanes: &Lanes<P>) -> ProcessorSnapshot {
-        let c = &self.counters;
-        let rest = self.mailbox.progress.normal.rest();
+        let c = self.counters();
+        let rest = self.flags().rest();
         let handled = c.handled.load(Relaxed);
-        let drops = lanes
-            .rare
-            .as_ref()
-            .map(|r| r.drops.clone())
-            .unwrap_or_default();
-        let supervision = lanes.rare.as_ref().and_then(|r| r.supervision.as_deref());
+        let rare = lanes.rare.as_deref();
+        let drops = rare.map(|r| r.drops.clone()).unwrap_or_default();
+        let supervision = rare.and_then(|r| r.supervision.as_deref());
         // What came in and is neither handled nor dropped is queued, in the mailbox or in the driver's batch.
         let queued = lanes
             .received
@@ -354,16 +377,16 @@ impl<P: Processor> Cell<P> {
             name: self.name.as_str().to_owned(),
             driver: self.driver.name().as_str().to_owned(),
             ended: lanes.ended().map(ToString::to_string),
-            stalled: lanes.stalled && !supervision.is_some_and(|s| s.is_down()),
+            stalled: lanes.normal.own.stalled && !supervision.is_some_and(|s| s.is_down()),
             received: lanes.received,
             handled,
             queued,
             dropped: drops,
-            returned: lanes.rare.as_ref().map_or(0, |r| r.returned),
-            outbox: c.outbox.load(Relaxed),
-            outbox_dropped: c.outbox_drops.load(Relaxed),
-            faults: c.faults.load(Relaxed),
-            panics: c.panics.load(Relaxed),
+            returned: rare.map_or(0, |r| r.returned),
+            outbox: rare.map_or(0, |r| r.outbox),
+            outbox_dropped: rare.map_or(0, |r| r.outbox_drops),
+            faults: rare.map_or(0, |r| r.faults),
+            panics: rare.map_or(0, |r| r.panics),
             restarts: supervision.map_or(0, Supervision::restarts),
             restarting: supervision.is_some_and(|s| s.is_down()) && lanes.ended().is_none(),
             capacity: lanes.normal.capacity() as u64,
@@ -387,6 +410,18 @@ impl<P: Processor> AnyCell for Cell<P> {
 
     fn driver(&self) -> &Arc<DriverCore> {
         &self.driver
+    }
+
+    fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<P>()
+    }
+
+    fn number(&self) -> &Seat {
+        &self.number
     }
 
     fn run(self: Arc<Self>, budget: u32) -> (CellRef, After, u32) {
@@ -416,11 +451,11 @@ impl<P: Processor> AnyCell for Cell<P> {
     }
 
     fn signal(self: Arc<Self>, signal: Signals) {
-        let mut lanes = self.mailbox.lanes.lock();
+        let mut lanes = self.lanes().lock();
         if lanes.ended().is_some() {
             return;
         }
-        lanes.signals.set(signal);
+        lanes.normal.own.signals.set(signal);
         if signal.ends()
             && let Some(supervision) = lanes.supervision()
         {
@@ -428,7 +463,7 @@ impl<P: Processor> AnyCell for Cell<P> {
         }
         let schedule = lanes.schedule_for_control();
         drop(lanes);
-        self.mailbox.progress.attention.store(true, Relaxed);
+        self.flags().own.attention.store(true, Relaxed);
         if schedule {
             self.schedule();
         }
@@ -444,14 +479,14 @@ impl<P: Processor> AnyCell for Cell<P> {
     }
 
     fn lane_ready(self: Arc<Self>, lane: LaneId) {
-        let mut lanes = self.mailbox.lanes.lock();
+        let mut lanes = self.lanes().lock();
         if lanes.ended().is_some() {
             return;
         }
-        lanes.ready.push_back(lane);
+        lanes.rare().ready.push_back(lane);
         let schedule = lanes.schedule_for_message();
         drop(lanes);
-        self.mailbox.progress.attention.store(true, Relaxed);
+        self.flags().own.attention.store(true, Relaxed);
         if schedule {
             self.schedule();
         }
@@ -459,21 +494,21 @@ impl<P: Processor> AnyCell for Cell<P> {
 
     fn head(&self) -> Option<u64> {
         let (mut head, ready) = {
-            let lanes = self.mailbox.lanes.lock();
-            if !lanes.control.is_empty() || !lanes.signals.is_empty() {
+            let lanes = self.lanes().lock();
+            if !lanes.normal.own.signals.is_empty() || lanes.high_len() > 0 {
                 return Some(0);
             }
-            if lanes.high_len() > 0 {
-                return Some(0);
-            }
-            (
-                lanes.normal.items().front_arrival(),
-                lanes.ready.iter().copied().collect::<Vec<_>>(),
-            )
+            let ready = match lanes.rare.as_deref() {
+                Some(rare) if !rare.control.is_empty() => return Some(0),
+                Some(rare) => rare.ready.iter().copied().collect(),
+                None => Vec::new(),
+            };
+            (lanes.normal.items().front_arrival(), ready)
         };
-        let first = |body: &mut Body<P>| {
-            let local = &body.local;
-            if !local.started || !local.control.is_empty() {
+        let first = |body: &mut Body<'_, P>| {
+            let is_up = body.is_up();
+            let local = &*body.local;
+            if !is_up || !local.control.is_empty() {
                 return Some(0);
             }
             for id in ready.iter().chain(&local.ready) {
@@ -491,25 +526,27 @@ impl<P: Processor> AnyCell for Cell<P> {
     }
 
     fn is_quiet(&self) -> bool {
-        let mut lanes = self.mailbox.lanes.lock();
+        let mut lanes = self.lanes().lock();
         if lanes.supervision().is_some_and(|s| s.is_down()) {
             // It takes messages and handles none: quiet if there are none.
-            return !lanes.scheduled && self.snapshot_of(&lanes).queued == 0;
+            return !lanes.normal.own.scheduled && self.snapshot_of(&lanes).queued == 0;
         }
         // A cell may be running although it is not scheduled (`Local::released`). A visit says that it has begun before it
         // takes the lock to release the cell, so whoever sees that it is released sees this, too. Acquire pairs with the
         // Release at the end of a visit: whoever finds the cell quiet sees what its handlers did.
-        !lanes.scheduled && !lanes.stalled && self.counters.since.load(Acquire) == 0
+        !lanes.normal.own.scheduled
+            && !lanes.normal.own.stalled
+            && self.counters().since.load(Acquire) == 0
     }
 
     fn has_queued(&self) -> bool {
-        let lanes = self.mailbox.lanes.lock();
-        !lanes.ready.is_empty() || self.snapshot_of(&lanes).queued > 0
+        let lanes = self.lanes().lock();
+        lanes.has_ready() || self.snapshot_of(&lanes).queued > 0
     }
 
     fn watch(&self, watcher: Watcher) {
         let exit = {
-            let mut lanes = self.mailbox.lanes.lock();
+            let mut lanes = self.lanes().lock();
             match lanes.ended() {
                 None => {
                     lanes.rare().watchers.push(watcher);
@@ -527,7 +564,7 @@ impl<P: Processor> AnyCell for Cell<P> {
 
     fn unwatch(&self, number: u64) {
         let _watcher = {
-            let mut lanes = self.mailbox.lanes.lock();
+            let mut lanes = self.lanes().lock();
             let watchers = &mut lanes.rare().watchers;
             watchers
                 .iter()
@@ -537,11 +574,11 @@ impl<P: Processor> AnyCell for Cell<P> {
     }
 
     fn snapshot(&self) -> ProcessorSnapshot {
-        self.snapshot_of(&self.mailbox.lanes.lock())
+        self.snapshot_of(&self.lanes().lock())
     }
 
     fn snapshot_unless_filed(&self) -> Option<ProcessorSnapshot> {
-        let lanes = self.mailbox.lanes.lock();
+        let lanes = self.lanes().lock();
         let filed = lanes.rare.as_ref().is_some_and(|rare| rare.filed);
         (!filed).then(|| self.snapshot_of(&lanes))
     }
@@ -564,7 +601,7 @@ impl<P: Processor> AnyCell for Cell<P> {
     fn deliver_outbox_of_neighbour(&self, waker: &Waker) -> Vec<Keeper> {
         let mut blocked_on = Vec::new();
         // Both are read by this thread only. It may be on its way out of this very cell.
-        if !self.driver.is_current_thread() || self.occupied.load(Relaxed) {
+        if !self.driver.is_current_thread() || self.flags().own.occupied.load(Relaxed) {
             return blocked_on;
         }
         // A publisher's attempt may ask filters, which are the user's code.
@@ -579,13 +616,13 @@ impl<P: Processor> AnyCell for Cell<P> {
 impl<P: Processor> Cell<P> {
     /// True if messages wait to be handled: in the mailbox, or taken out of it already.
     pub(crate) fn has_messages(&self, local: &Local<P>) -> bool {
-        let lanes = self.mailbox.lanes.lock();
+        let lanes = self.lanes().lock();
         !local.batch.is_empty() || !lanes.normal.is_empty() || lanes.high_len() > 0
     }
 
     /// For how many nanoseconds it has been handling, if it is.
     fn handling_ns(&self) -> Option<u64> {
-        let since = self.counters.since.load(Relaxed);
+        let since = self.counters().since.load(Relaxed);
         (since != 0).then(|| clock::nanos(clock::cycles().saturating_sub(since)))
     }
 
@@ -610,20 +647,8 @@ pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> Arc<str> {
 impl<P: Processor> Drop for Cell<P> {
     fn drop(&mut self) {
         // What a pool's cell holds may be dropped by any thread, in every part: the second table of the module.
-        let on_own_thread = self.driver.is_current_thread() || self.driver.is_pool();
-        self.body.with_mut(|body| {
-            // SAFETY: nobody else has a reference to a cell that is being dropped.
-            let body = unsafe { &mut *body };
-            if on_own_thread {
-                return;
-            }
-            // The driver's thread is gone without ending this cell. What is not known to be `Send` is leaked.
-            if !self.movable {
-                std::mem::forget(body.processor.take());
-            }
-            if body.local.started && !body.local.ended {
-                std::mem::forget(std::mem::replace(&mut body.local, Local::new()));
-            }
-        });
+        if !self.driver.is_current_thread() && !self.driver.is_pool() {
+            self.place.leak_what_is_not_send();
+        }
     }
 }

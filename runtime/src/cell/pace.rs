@@ -67,7 +67,7 @@ impl Pace {
     fn spin<P: Processor>(&self, cell: &Cell<P>) {
         for _ in 0..self.away.min(cell.driver.world().spins()) {
             // What is not a message may be urgent.
-            if cell.mailbox.progress.attention.load(Relaxed) {
+            if cell.flags().own.attention.load(Relaxed) {
                 return;
             }
             spin_loop();

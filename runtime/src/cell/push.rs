@@ -26,10 +26,10 @@ impl<P: Processor> Cell<P> {
         parcel: D,
         final_try: bool,
     ) -> Result<(), Refused<D>> {
-        let mut lanes = self.mailbox.lanes.lock();
+        let mut lanes = self.lanes().lock();
         // The common case, as short as it can be: what is done here is done with the lock held.
         if lane == Lane::Normal
-            && lanes.normal.has_room(&self.mailbox.progress.normal)
+            && lanes.normal.has_room(self.flags())
             && !self.driver.is_in_arrival_order()
         {
             lanes.normal.insert_with(|parcels| parcels.push(parcel));
@@ -51,8 +51,8 @@ impl<P: Processor> Cell<P> {
         parcel: D,
         final_try: bool,
     ) -> Result<(), Refused<D>> {
-        let progress = self.mailbox.progress.of(lane);
-        let evicted = match lanes.queue(lane).admit(progress) {
+        let (queue, progress) = lanes.queue(lane, self.flags());
+        let evicted = match queue.admit(progress) {
             Admit::Room => None,
             Admit::Evicted(oldest) => {
                 lanes.drops(DropCause::Evicted, 1);
@@ -93,19 +93,18 @@ impl<P: Processor> Cell<P> {
         lane: Lane,
         parcel: D,
     ) {
+        let (queue, _) = lanes.queue(lane, self.flags());
         match self.driver.next_arrival() {
-            None => lanes
-                .queue(lane)
-                .insert_with(|parcels| parcels.push(parcel)),
-            Some(arrival) => lanes
-                .queue(lane)
-                .insert_with(|parcels| parcels.push(Numbered { arrival, parcel })),
+            None => queue.insert_with(|parcels| parcels.push(parcel)),
+            Some(arrival) => {
+                queue.insert_with(|parcels| parcels.push(Numbered { arrival, parcel }))
+            }
         }
         lanes.received += 1;
         let schedule = lanes.schedule_for_message();
         drop(lanes);
         if lane == Lane::High {
-            self.mailbox.progress.attention.store(true, Relaxed);
+            self.flags().own.attention.store(true, Relaxed);
         }
         if schedule {
             self.schedule();
@@ -120,9 +119,9 @@ impl<P: Processor> Cell<P> {
         waker: &Waker,
         parcel: &mut Option<D>,
     ) -> Reserve {
-        let progress = self.mailbox.progress.of(lane);
-        let mut lanes = self.mailbox.lanes.lock();
-        let reserve = lanes.queue(lane).poll_reserve(ticket, waker, progress);
+        let mut lanes = self.lanes().lock();
+        let (queue, progress) = lanes.queue(lane, self.flags());
+        let reserve = queue.poll_reserve(ticket, waker, progress);
         if reserve != Reserve::Granted {
             drop(lanes);
             ticket.tidy();
@@ -131,16 +130,16 @@ impl<P: Processor> Cell<P> {
         let Some(parcel) = parcel.take() else {
             return Reserve::Granted;
         };
-        lanes.queue(lane).use_reserved();
+        lanes.queue(lane, self.flags()).0.use_reserved();
         self.insert(lanes, lane, parcel);
         Reserve::Granted
     }
 
     /// Reserves a place without using it.
     pub(crate) fn poll_reserve(&self, lane: Lane, ticket: &mut Ticket, waker: &Waker) -> Reserve {
-        let progress = self.mailbox.progress.of(lane);
-        let mut lanes = self.mailbox.lanes.lock();
-        let reserve = lanes.queue(lane).poll_reserve(ticket, waker, progress);
+        let mut lanes = self.lanes().lock();
+        let (queue, progress) = lanes.queue(lane, self.flags());
+        let reserve = queue.poll_reserve(ticket, waker, progress);
         drop(lanes);
         ticket.tidy();
         reserve
@@ -148,8 +147,9 @@ impl<P: Processor> Cell<P> {
 
     /// Reserves a place without using it, and without standing in line.
     pub(crate) fn try_reserve(&self, lane: Lane) -> Reserve {
-        let progress = self.mailbox.progress.of(lane);
-        self.mailbox.lanes.lock().queue(lane).try_reserve(progress)
+        let mut lanes = self.lanes().lock();
+        let (queue, progress) = lanes.queue(lane, self.flags());
+        queue.try_reserve(progress)
     }
 
     /// Uses a reserved place; the parcel comes back if the processor has ended.
@@ -158,20 +158,21 @@ impl<P: Processor> Cell<P> {
         lane: Lane,
         parcel: D,
     ) -> Result<(), D> {
-        let mut lanes = self.mailbox.lanes.lock();
-        if lanes.queue(lane).is_closed() {
+        let mut lanes = self.lanes().lock();
+        if lanes.queue(lane, self.flags()).0.is_closed() {
             self.count_returned_in(&mut lanes);
             return Err(parcel);
         }
-        lanes.queue(lane).use_reserved();
+        lanes.queue(lane, self.flags()).0.use_reserved();
         self.insert(lanes, lane, parcel);
         Ok(())
     }
 
     pub(crate) fn release_place(&self, lane: Lane) {
         let wake = {
-            let mut lanes = self.mailbox.lanes.lock();
-            lanes.queue(lane).release(self.mailbox.progress.of(lane))
+            let mut lanes = self.lanes().lock();
+            let (queue, progress) = lanes.queue(lane, self.flags());
+            queue.release(progress)
         };
         wake.into_iter().for_each(Waker::wake);
     }
@@ -181,17 +182,16 @@ impl<P: Processor> Cell<P> {
             return;
         }
         let wake = {
-            let mut lanes = self.mailbox.lanes.lock();
-            lanes
-                .queue(lane)
-                .resign(ticket, self.mailbox.progress.of(lane))
+            let mut lanes = self.lanes().lock();
+            let (queue, progress) = lanes.queue(lane, self.flags());
+            queue.resign(ticket, progress)
         };
         ticket.tidy();
         wake.into_iter().for_each(Waker::wake);
     }
 
     pub(crate) fn count_returned(&self) {
-        let mut lanes = self.mailbox.lanes.lock();
+        let mut lanes = self.lanes().lock();
         self.count_returned_in(&mut lanes);
     }
 
@@ -206,29 +206,29 @@ impl<P: Processor> Cell<P> {
 
     /// A message that is queued may be dropped by one that comes later.
     pub(crate) fn evicts(&self) -> bool {
-        self.mailbox.when_full == WhenFull::DropOldest
+        self.lanes().lock().normal.when_full() == WhenFull::DropOldest
     }
 
     /// Why it ended, if it has.
     pub(crate) fn ended(&self) -> Option<Exit> {
-        self.mailbox.lanes.lock().ended().cloned()
+        self.lanes().lock().ended().cloned()
     }
 
     /// True if no more messages are taken: it has ended, or is about to.
     pub(crate) fn is_closed(&self) -> bool {
-        self.mailbox.lanes.lock().normal.is_closed()
+        self.lanes().lock().normal.is_closed()
     }
 
     /// Adds to the control lane. A cell that has ended gives it back.
     pub(crate) fn control(self: &Arc<Self>, control: Control<P>) -> Result<(), Control<P>> {
-        let mut lanes = self.mailbox.lanes.lock();
+        let mut lanes = self.lanes().lock();
         if lanes.ended().is_some() {
             return Err(control);
         }
-        lanes.control.push_back(control);
+        lanes.rare().control.push_back(control);
         let schedule = lanes.schedule_for_control();
         drop(lanes);
-        self.mailbox.progress.attention.store(true, Relaxed);
+        self.flags().own.attention.store(true, Relaxed);
         if schedule {
             self.schedule();
         }

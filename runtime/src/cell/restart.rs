@@ -28,9 +28,10 @@
 //! | tasks of `with_processor`                        | wait for the next incarnation                                       |
 //! | those who watch it, or are linked to it          | are told nothing: it has not ended                                  |
 //!
-//! While a cell is down `lanes.stalled` is true, so messages do not schedule it, and control does.
+//! While a cell is down `lanes.normal.own.stalled` is true, so messages do not schedule it, and control does.
 
-use super::{After, AnyCell, Body, Cell, count, panic_message};
+use super::place::Resident;
+use super::{After, AnyCell, Body, Cell, panic_message};
 use crate::address::Address;
 use crate::context::drop_for_restart;
 use crate::driver::{DriverCore, new_cell, seat_cell};
@@ -160,8 +161,8 @@ pub(crate) fn spawn_supervised<P: Processor + Send>(
 ) -> Result<Address<P>, SpawnError> {
     let cell = new_cell::<P>(driver, name, None, true, options)?;
     {
-        let mut lanes = cell.mailbox.lanes.lock();
-        lanes.stalled = true;
+        let mut lanes = cell.lanes().lock();
+        lanes.normal.own.stalled = true;
         lanes.rare().supervision = Some(Box::new(Supervision {
             restart: Some(restart),
             make: Some(make),
@@ -174,8 +175,8 @@ pub(crate) fn spawn_supervised<P: Processor + Send>(
 
 impl<P: Processor> Cell<P> {
     /// The processor ends, or its incarnation does.
-    pub(super) fn end(self: &Arc<Self>, body: &mut Body<P>, exit: Exit) {
-        if !body.local.ended && self.falls(body, &exit) {
+    pub(super) fn end(self: &Arc<Self>, body: &mut Body<'_, P>, exit: Exit) {
+        if !body.has_ended() && self.falls(body, &exit) {
             self.fall(body, exit);
         } else {
             self.end_for_good(body, exit);
@@ -183,8 +184,8 @@ impl<P: Processor> Cell<P> {
     }
 
     /// True if another incarnation follows one that ends like this.
-    pub(super) fn falls(&self, body: &Body<P>, exit: &Exit) -> bool {
-        let mut lanes = self.mailbox.lanes.lock();
+    pub(super) fn falls(&self, body: &Body<'_, P>, exit: &Exit) -> bool {
+        let mut lanes = self.lanes().lock();
         lanes.supervision().is_some_and(|s| s.falls(exit))
             && !body.local.draining
             && !body.local.farewell
@@ -192,24 +193,24 @@ impl<P: Processor> Cell<P> {
     }
 
     /// The incarnation is over, and the cell stays. See the table above.
-    fn fall(self: &Arc<Self>, body: &mut Body<P>, exit: Exit) {
+    fn fall(self: &Arc<Self>, body: &mut Body<'_, P>, exit: Exit) {
         if !matches!(exit, Exit::Panicked(_)) {
             self.say_farewell(body, &exit);
         }
         drop_for_restart(|| self.drop_incarnation(body));
         let local = &mut body.local;
-        (local.started, local.stop, local.farewell) = (false, false, false);
+        (local.down, local.stop, local.farewell) = (true, false, false);
         // A handler that panicked has left its visit half way.
-        self.counters.since.store(0, Release);
+        self.counters().since.store(0, Release);
         if !local.outbox.is_empty() || local.stalled {
             self.settle_down(body);
         }
         hook::fell(&self.name, &exit);
         let mut notices = self.take_notices(&mut body.local.control);
         let (watches, tell, cause) = {
-            let mut lanes = self.mailbox.lanes.lock();
-            lanes.stalled = true;
-            notices.append(&mut self.take_notices(&mut lanes.control));
+            let mut lanes = self.lanes().lock();
+            lanes.normal.own.stalled = true;
+            notices.append(&mut self.take_notices(&mut lanes.rare().control));
             let Some(s) = lanes.supervision() else {
                 return;
             };
@@ -236,7 +237,7 @@ impl<P: Processor> Cell<P> {
     }
 
     /// Everything that the incarnation has made for itself, each thing where a panic in its drop hurts nothing else.
-    fn drop_incarnation(self: &Arc<Self>, body: &mut Body<P>) {
+    fn drop_incarnation(self: &Arc<Self>, body: &mut Body<'_, P>) {
         let local = &mut body.local;
         loop {
             // One that panics is free all the same: the next round goes on behind it.
@@ -277,9 +278,9 @@ impl<P: Processor> Cell<P> {
     }
 
     /// Delivers the outbox, as far as there is room, with nobody to tell of faults.
-    fn settle_down(self: &Arc<Self>, body: &mut Body<P>) {
-        self.open(&mut body.local);
-        let settled = catch_unwind(AssertUnwindSafe(|| self.settle_with(None, &mut body.local)));
+    fn settle_down(self: &Arc<Self>, body: &mut Body<'_, P>) {
+        self.open(body.local);
+        let settled = catch_unwind(AssertUnwindSafe(|| self.settle_with(None, body.local)));
         if let Err(payload) = settled {
             hook::panic(&self.name, "drop", &panic_message(&*payload));
         }
@@ -288,23 +289,23 @@ impl<P: Processor> Cell<P> {
 
     /// Serves a processor that has not started: starts it, or waits for its supervisor. `None`: look again.
     #[cold]
-    pub(super) fn rise(self: &Arc<Self>, body: &mut Body<P>) -> Option<After> {
+    pub(super) fn rise(self: &Arc<Self>, body: &mut Body<'_, P>) -> Option<After> {
         if body.processor.is_some() {
             // Not supervised: its first visit.
             self.start(body);
             return None;
         }
         if std::mem::take(&mut body.local.released) {
-            let mut lanes = self.mailbox.lanes.lock();
-            if std::mem::replace(&mut lanes.scheduled, true) {
+            let mut lanes = self.lanes().lock();
+            if std::mem::replace(&mut lanes.normal.own.scheduled, true) {
                 // It stands on the ready queue again, behind this visit.
                 return Some(After::Idle);
             }
         }
         let (signals, begin, let_go, last) = {
-            let mut lanes = self.mailbox.lanes.lock();
-            self.mailbox.progress.attention.store(false, Relaxed);
-            let signals = std::mem::take(&mut lanes.signals);
+            let mut lanes = self.lanes().lock();
+            self.flags().own.attention.store(false, Relaxed);
+            let signals = std::mem::take(&mut lanes.normal.own.signals);
             let order = lanes.supervision().map(|s| {
                 // Who is linked to it has nobody to end.
                 let cause = s.cause.take();
@@ -313,9 +314,9 @@ impl<P: Processor> Cell<P> {
             });
             let (begin, let_go, last, cause) = order.unwrap_or_default();
             if signals.is_empty() && !begin {
-                lanes.stalled = true;
+                lanes.normal.own.stalled = true;
                 // As in `go_idle`.
-                lanes.scheduled = self.driver.is_pool();
+                lanes.normal.own.scheduled = self.driver.is_pool();
                 return Some(After::Idle);
             }
             drop(lanes);
@@ -346,9 +347,9 @@ impl<P: Processor> Cell<P> {
     }
 
     /// Makes an incarnation, and starts it.
-    fn make(self: &Arc<Self>, body: &mut Body<P>) {
+    fn make(self: &Arc<Self>, body: &mut Body<'_, P>) {
         let make = {
-            let mut lanes = self.mailbox.lanes.lock();
+            let mut lanes = self.lanes().lock();
             lanes
                 .supervision()
                 .and_then(|s| if s.halting { None } else { s.make.take() })
@@ -358,12 +359,13 @@ impl<P: Processor> Cell<P> {
             self.end(body, Exit::Stopped);
             return;
         };
-        self.open(&mut body.local);
+        self.open(body.local);
         let made = catch_unwind(AssertUnwindSafe(&mut make));
         self.close_visit(body);
         let failed = match made {
             Ok(Ok(processor)) => {
-                body.processor = Some(processor);
+                *body.processor = Some(Resident::new(processor, true));
+                body.local.down = false;
                 None
             }
             Ok(Err(fault)) => {
@@ -373,29 +375,29 @@ impl<P: Processor> Cell<P> {
             }
             Err(payload) => {
                 let message = panic_message(&*payload);
-                count(&self.counters.panics, 1);
+                self.rarely(|rare| rare.panics += 1);
                 hook::panic(&self.name, "factory", &message);
                 crate::context::tell_unwound(&message);
                 Some(Exit::Panicked(message))
             }
         };
         {
-            let mut lanes = self.mailbox.lanes.lock();
+            let mut lanes = self.lanes().lock();
             if let Some(s) = lanes.supervision() {
                 s.make = Some(make);
                 s.down = failed.is_some();
             }
             if failed.is_none() {
-                lanes.stalled = body.local.stalled;
+                lanes.normal.own.stalled = body.local.stalled;
             }
         }
         // Whatever has come meanwhile is looked for under the lock.
-        self.mailbox.progress.attention.store(true, Relaxed);
+        self.flags().own.attention.store(true, Relaxed);
         match failed {
             Some(exit) => self.end(body, exit),
             None => {
                 self.start(body);
-                if body.local.started && !body.local.ended {
+                if body.is_up() && !body.has_ended() {
                     self.is_up();
                 }
             }
@@ -405,7 +407,7 @@ impl<P: Processor> Cell<P> {
     /// `started` has returned.
     fn is_up(&self) {
         let (restarts, tell) = {
-            let mut lanes = self.mailbox.lanes.lock();
+            let mut lanes = self.lanes().lock();
             let Some(s) = lanes.supervision() else {
                 return;
             };
@@ -422,7 +424,7 @@ impl<P: Processor> Cell<P> {
 
     /// During a visit: what is ordered. The exit, if the processor or its incarnation ends now.
     pub(super) fn obey(&self) -> Option<Exit> {
-        let mut lanes = self.mailbox.lanes.lock();
+        let mut lanes = self.lanes().lock();
         let s = lanes.supervision()?;
         if let Some(cause) = s.cause.take() {
             return Some(cause);
@@ -437,14 +439,14 @@ impl<P: Processor> Cell<P> {
     /// The processor has ended: its factory may hold its own address, and is not kept.
     pub(super) fn drop_factory(&self) {
         let factory = {
-            let mut lanes = self.mailbox.lanes.lock();
+            let mut lanes = self.lanes().lock();
             lanes.supervision().map(|s| (s.make.take(), s.tell.take()))
         };
         self.quietly("drop", || drop(factory));
     }
 
     pub(super) fn report_to(&self, tell: Arc<dyn Fn(Report) + Send + Sync>) {
-        let mut lanes = self.mailbox.lanes.lock();
+        let mut lanes = self.lanes().lock();
         let _before = lanes.supervision().and_then(|s| s.tell.replace(tell));
     }
 
@@ -486,17 +488,17 @@ impl<P: Processor> Cell<P> {
 
     /// Changes what is kept for it, and has it look, if `change` says so.
     fn direct(self: &Arc<Self>, change: impl FnOnce(&mut Supervision<P>) -> bool) {
-        let mut lanes = self.mailbox.lanes.lock();
+        let mut lanes = self.lanes().lock();
         if lanes.ended().is_some() {
             return;
         }
         if !change(lanes.rare().supervision.get_or_insert_default()) {
             return;
         }
-        lanes.signals.set(Signals::ORDER);
+        lanes.normal.own.signals.set(Signals::ORDER);
         let schedule = lanes.schedule_for_control();
         drop(lanes);
-        self.mailbox.progress.attention.store(true, Relaxed);
+        self.flags().own.attention.store(true, Relaxed);
         if schedule {
             self.schedule();
         }
@@ -507,7 +509,7 @@ impl<P: Processor> Cell<P> {
     /// The incarnation watches there, under this number. Returns which incarnation it is.
     pub(crate) fn note_watch(&self, watched: &Arc<impl AnyCell + 'static>, number: u64) -> u64 {
         let watched: Arc<dyn AnyCell> = watched.clone();
-        match self.mailbox.lanes.lock().supervision() {
+        match self.lanes().lock().supervision() {
             Some(s) if s.restart.is_some() => {
                 s.watches.push((Arc::downgrade(&watched), number));
                 s.incarnation
@@ -518,30 +520,30 @@ impl<P: Processor> Cell<P> {
     }
 
     pub(crate) fn forget_watch(&self, number: u64) {
-        if let Some(s) = self.mailbox.lanes.lock().supervision() {
+        if let Some(s) = self.lanes().lock().supervision() {
             s.watches.retain(|(_, n)| *n != number);
         }
     }
 
     /// True if this is still the incarnation that watches under this number.
     pub(crate) fn is_incarnation(&self, incarnation: u64) -> bool {
-        let mut lanes = self.mailbox.lanes.lock();
+        let mut lanes = self.lanes().lock();
         lanes.supervision().map_or(0, |s| s.incarnation) == incarnation
     }
 
     /// A notice for that incarnation.
     pub(crate) fn notice(self: &Arc<Self>, incarnation: u64, number: u64, notice: Envelope<P>) {
         let unwanted = {
-            let mut lanes = self.mailbox.lanes.lock();
+            let mut lanes = self.lanes().lock();
             let now = lanes.supervision().map_or(0, |s| {
                 s.watches.retain(|(_, n)| *n != number);
                 s.incarnation
             });
             if lanes.ended().is_none() && now == incarnation {
-                lanes.control.push_back(Control::Deliver(notice));
+                lanes.rare().control.push_back(Control::Deliver(notice));
                 let schedule = lanes.schedule_for_control();
                 drop(lanes);
-                self.mailbox.progress.attention.store(true, Relaxed);
+                self.flags().own.attention.store(true, Relaxed);
                 if schedule {
                     self.schedule();
                 }

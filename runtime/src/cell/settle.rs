@@ -1,6 +1,6 @@
 //! After a message: what it could not send, and faults.
 
-use super::{AnyCell as _, Body, Cell, Local, count};
+use super::{AnyCell as _, Body, Cell, Local};
 use crate::context::{Cx, Promise};
 use crate::driver::Due;
 use crate::error::Fault;
@@ -13,9 +13,9 @@ use std::task::{Wake, Waker};
 
 impl<P: Processor> Cell<P> {
     /// Delivers what is in the outbox, and stalls if something is left.
-    pub(super) fn settle(self: &Arc<Self>, body: &mut Body<P>) {
-        if let Some(processor) = &mut body.processor {
-            self.settle_parts(processor, &mut body.local);
+    pub(super) fn settle(self: &Arc<Self>, body: &mut Body<'_, P>) {
+        if let Some(processor) = body.processor {
+            self.settle_parts(processor, body.local);
         }
     }
 
@@ -30,7 +30,7 @@ impl<P: Processor> Cell<P> {
             h.map(|h| (std::mem::take(&mut h.outbox), std::mem::take(&mut h.faults)))
         });
         let given_up = current::with_handling(|h| h.map_or(0, |h| std::mem::take(&mut h.given_up)));
-        count(&self.counters.outbox_drops, given_up);
+        self.count_outbox_drops(given_up);
         let Some((mut outbox, mut faults)) = taken else {
             return;
         };
@@ -44,7 +44,7 @@ impl<P: Processor> Cell<P> {
             .clone();
         let (blocked_on, deadline, left) = loop {
             let flushed = outbox.flush(&waker, Some(self.driver.world().now()));
-            count(&self.counters.outbox_drops, flushed.given_up.len() as u64);
+            self.count_outbox_drops(flushed.given_up.len() as u64);
             let left = outbox.len();
             let more = current::with_handling(|h| h.is_some_and(|h| h.put_back(outbox)));
             let given_up = flushed.given_up.into_iter();
@@ -64,7 +64,7 @@ impl<P: Processor> Cell<P> {
                 local.pass = false;
                 waits_for::cleared(self.id);
                 // Messages may have come while none were wanted: the next look under the lock finds them.
-                self.mailbox.progress.attention.store(true, Relaxed);
+                self.flags().own.attention.store(true, Relaxed);
             }
         } else {
             local.stalled = true;
@@ -75,7 +75,7 @@ impl<P: Processor> Cell<P> {
             for member in may_run {
                 if member.id() == self.id {
                     local.pass = true;
-                    self.mailbox.progress.attention.store(true, Relaxed);
+                    self.flags().own.attention.store(true, Relaxed);
                 } else {
                     member.signal(Signals::PASS);
                 }
@@ -98,6 +98,12 @@ impl<P: Processor> Cell<P> {
                     hook::fault(&self.name, self.last_type(), &fault);
                 }
             }
+        }
+    }
+
+    fn count_outbox_drops(&self, more: u64) {
+        if more > 0 {
+            self.rarely(|rare| rare.outbox_drops += more);
         }
     }
 

@@ -1,13 +1,13 @@
 //! A visit: the driver's thread serves a cell for up to a quantum of messages.
 
-use super::{After, Body, Cell, Local, count, panic_message};
+use super::{After, Body, Cell, Hot, Local, count, panic_message};
 use crate::context::{Cx, Promise};
 use crate::dead_letters::DropCause;
 use crate::exit::Exit;
 use crate::mailbox::{Control, Lanes, Signals};
 use crate::parcel::Envelope;
 use crate::processor::{AfterPanic, Processor};
-use crate::queue::{Items as _, UNBOUNDED};
+use crate::queue::Items as _;
 use crate::sync::{MutexGuard, Relaxed, Release};
 use crate::timers::Timers;
 use crate::waits_for::Domain;
@@ -39,21 +39,26 @@ impl<P: Processor> Cell<P> {
         current::enter(self.id, domain, self.driver.is_own(), &mut local.outbox);
     }
 
-    pub(super) fn close_visit(&self, body: &mut Body<P>) {
+    pub(super) fn close_visit(&self, body: &mut Body<'_, P>) {
         let given_up = current::leave(&mut body.local.outbox);
         let outbox = body.local.outbox.len() as u64;
-        if given_up > 0 || self.counters.outbox.load(Relaxed) != outbox {
-            count(&self.counters.outbox_drops, given_up);
-            self.counters.outbox.store(outbox, Relaxed);
+        if given_up > 0 || body.local.outbox_counted != outbox {
+            body.local.outbox_counted = outbox;
+            self.rarely(|rare| {
+                rare.outbox_drops += given_up;
+                rare.outbox = outbox;
+            });
         }
     }
 
-    pub(super) fn start(self: &Arc<Self>, body: &mut Body<P>) {
-        body.local.started = true;
-        self.open(&mut body.local);
+    pub(super) fn start(self: &Arc<Self>, body: &mut Body<'_, P>) {
+        if let Some(processor) = &mut body.processor {
+            processor.started = true;
+        }
+        self.open(body.local);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             if let Some(processor) = &mut body.processor {
-                processor.started(&mut Cx::new(self, &mut body.local, Promise::none()))?;
+                processor.started(&mut Cx::new(self, body.local, Promise::none()))?;
             }
             self.settle(body);
             Ok(())
@@ -61,13 +66,13 @@ impl<P: Processor> Cell<P> {
         let exit = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(fault)) => {
-                count(&self.counters.faults, 1);
+                self.count_fault();
                 hook::fault(&self.name, "started", &fault);
                 Some(Exit::Faulted(fault))
             }
             Err(payload) => {
                 let message = panic_message(&*payload);
-                count(&self.counters.panics, 1);
+                self.rarely(|rare| rare.panics += 1);
                 hook::panic(&self.name, "started", &message);
                 Some(Exit::Panicked(message))
             }
@@ -78,19 +83,19 @@ impl<P: Processor> Cell<P> {
         }
     }
 
-    pub(super) fn serve(self: &Arc<Self>, body: &mut Body<P>, budget: u32) -> (After, u32) {
+    pub(super) fn serve(self: &Arc<Self>, body: &mut Body<'_, P>, budget: u32) -> (After, u32) {
         let mut served = 0;
         let next = loop {
-            if body.local.ended {
+            if body.has_ended() {
                 break After::Ended;
             }
-            if !body.local.started {
+            if !body.is_up() {
                 match self.rise(body) {
                     Some(after) => break after,
                     None => continue,
                 }
             }
-            self.open(&mut body.local);
+            self.open(body.local);
             // One catch for many messages: what is queued lives outside of it, and a message that panics is consumed.
             let result = catch_unwind(AssertUnwindSafe(|| {
                 self.serve_batch(body, budget, &mut served)
@@ -122,9 +127,9 @@ impl<P: Processor> Cell<P> {
         (next, served)
     }
 
-    fn panicked(self: &Arc<Self>, body: &mut Body<P>, payload: &(dyn Any + Send)) {
+    fn panicked(self: &Arc<Self>, body: &mut Body<'_, P>, payload: &(dyn Any + Send)) {
         let message = panic_message(payload);
-        count(&self.counters.panics, 1);
+        self.rarely(|rare| rare.panics += 1);
         hook::panic(&self.name, self.last_type(), &message);
         crate::context::tell_unwound(&message);
         let after = match &mut body.processor {
@@ -149,17 +154,22 @@ impl<P: Processor> Cell<P> {
     }
 
     /// Serves messages until the budget is used up, nothing is left, or the processor is to end.
-    fn serve_batch(self: &Arc<Self>, body: &mut Body<P>, budget: u32, served: &mut u32) -> Visit {
+    fn serve_batch(
+        self: &Arc<Self>,
+        body: &mut Body<'_, P>,
+        budget: u32,
+        served: &mut u32,
+    ) -> Visit {
         // The last visit's end is this one's beginning, if nothing came in between.
         let mut clock = current::clock().unwrap_or_else(clock::cycles);
-        self.counters.since.store(clock, Relaxed);
+        let hot = self.place.hot();
+        hot.counters.since.store(clock, Relaxed);
         let mut unread = 0;
         let visit = loop {
-            if body.local.released && body.local.batch.is_empty() && !self.hold_on(&mut body.local)
-            {
+            if body.local.released && body.local.batch.is_empty() && !self.hold_on(body.local) {
                 break Visit::Done(After::Idle);
             }
-            if !self.has_plain_batch(&body.local)
+            if !self.has_plain_batch(body.local)
                 && let Some(visit) = self.refill(body)
             {
                 break visit;
@@ -169,14 +179,14 @@ impl<P: Processor> Cell<P> {
                 break Visit::Done(After::Idle);
             };
             while *served < budget {
-                match self.step(processor, local) {
+                match self.step(hot, processor, local) {
                     Step::Served => {}
                     Step::Nothing => break,
                 }
                 *served += 1;
                 unread += 1;
                 if unread == CLOCK_EVERY {
-                    clock = self.read_clock(clock, unread);
+                    clock = self.read_clock(hot, clock, unread);
                     unread = 0;
                 }
                 // A handler that was let run while stalled may have waited until its outbox was empty: nothing is unsettled
@@ -184,7 +194,7 @@ impl<P: Processor> Cell<P> {
                 if current::is_unsettled() || local.stalled {
                     self.settle_parts(processor, local);
                 }
-                if local.stop || self.mailbox.progress.attention.load(Relaxed) {
+                if local.stop || hot.flags.own.attention.load(Relaxed) {
                     break;
                 }
             }
@@ -199,14 +209,14 @@ impl<P: Processor> Cell<P> {
             }
         };
         if unread > 0 {
-            clock = self.read_clock(clock, unread);
+            clock = self.read_clock(hot, clock, unread);
         }
         if body.local.timers.watch_for_silence() {
-            Timers::hear(self, &mut body.local);
+            Timers::hear(self, body.local);
         }
         current::set_clock(clock);
         // Release: partner in `is_quiet`.
-        self.counters.since.store(0, Release);
+        hot.counters.since.store(0, Release);
         visit
     }
 
@@ -220,27 +230,25 @@ impl<P: Processor> Cell<P> {
                 return false;
             }
         }
-        let mut lanes = self.mailbox.lanes.lock();
-        !std::mem::replace(&mut lanes.scheduled, true)
+        let mut lanes = self.lanes().lock();
+        !std::mem::replace(&mut lanes.normal.own.scheduled, true)
     }
 
     /// True if there are messages to serve and nothing to look for under the lock before them.
     #[inline]
     fn has_plain_batch(&self, local: &Local<P>) -> bool {
-        !local.batch.is_empty()
-            && local.is_plain()
-            && !self.mailbox.progress.attention.load(Relaxed)
+        !local.batch.is_empty() && local.is_plain() && !self.flags().own.attention.load(Relaxed)
     }
 
     /// Looks under the lock at what has come. `None`: there is something to serve.
-    fn refill(self: &Arc<Self>, body: &mut Body<P>) -> Option<Visit> {
-        let local = &mut body.local;
+    fn refill(self: &Arc<Self>, body: &mut Body<'_, P>) -> Option<Visit> {
+        let local = &mut *body.local;
         local.pace.look_away(self);
-        let progress = &self.mailbox.progress;
-        let mut lanes = self.mailbox.lanes.lock();
-        if progress.attention.load(Relaxed) {
+        let attention = &self.flags().own.attention;
+        let mut lanes = self.lanes().lock();
+        if attention.load(Relaxed) {
             // Cleared before the lanes are read: whoever sets it later is seen later.
-            progress.attention.store(false, Relaxed);
+            attention.store(false, Relaxed);
         }
         if !lanes.is_plain() || !local.is_plain() || !local.batch.is_empty() {
             return self.refill_slowly(lanes, body);
@@ -255,7 +263,7 @@ impl<P: Processor> Cell<P> {
         local.pace.found(local.batch.len());
         // On a pool another thread might enter it meanwhile.
         if !self.driver.is_pool() && local.pace.is_alone() && lanes.normal.is_empty() {
-            lanes.scheduled = false;
+            lanes.normal.own.scheduled = false;
             lanes.normal.shrink();
             local.released = true;
         }
@@ -267,7 +275,7 @@ impl<P: Processor> Cell<P> {
     /// Takes what stands in the normal lane.
     #[inline]
     fn take(&self, lanes: &mut Lanes<P>, local: &mut Local<P>) -> Vec<Waker> {
-        let progress = &self.mailbox.progress.normal;
+        let progress = self.flags();
         if self.driver.is_in_arrival_order() {
             lanes.normal.take_one(&mut local.batch, progress)
         } else {
@@ -278,7 +286,7 @@ impl<P: Processor> Cell<P> {
     /// Whoever pushes next schedules the cell. On a pool that would let another thread in while this one is still inside, so
     /// there it waits for [`leave_idle`](Self::leave_idle).
     fn go_idle(&self, lanes: &mut Lanes<P>, local: &mut Local<P>) -> Visit {
-        lanes.scheduled = self.driver.is_pool();
+        lanes.normal.own.scheduled = self.driver.is_pool();
         if local.batch.is_empty() {
             local.batch.shrink();
         }
@@ -289,15 +297,18 @@ impl<P: Processor> Cell<P> {
     /// After a visit on a pool that found nothing left to do, when nothing of the body is touched any more: whoever pushes
     /// next schedules the cell. If something has come since, it goes to the back of the queue.
     pub(super) fn leave_idle(&self) -> After {
-        let mut lanes = self.mailbox.lanes.lock();
-        let is_empty = lanes.normal.is_empty() && lanes.ready.is_empty() && lanes.high_len() == 0;
+        let mut lanes = self.lanes().lock();
+        let is_empty = lanes.normal.is_empty() && !lanes.has_ready() && lanes.high_len() == 0;
         // Without an incarnation, control waits for the next one.
         let is_down = lanes.supervision().is_some_and(|s| s.is_down());
-        let control = !is_down && !lanes.control.is_empty();
-        if !(lanes.stalled || is_empty) || control || !lanes.signals.is_empty() {
+        let control = !is_down && lanes.has_control();
+        if !(lanes.normal.own.stalled || is_empty)
+            || control
+            || !lanes.normal.own.signals.is_empty()
+        {
             return After::Again;
         }
-        lanes.scheduled = false;
+        lanes.normal.own.scheduled = false;
         After::Idle
     }
 
@@ -306,26 +317,24 @@ impl<P: Processor> Cell<P> {
     fn refill_slowly(
         self: &Arc<Self>,
         mut lanes: MutexGuard<'_, Lanes<P>>,
-        body: &mut Body<P>,
+        body: &mut Body<'_, P>,
     ) -> Option<Visit> {
-        let progress = &self.mailbox.progress;
-        let local = &mut body.local;
-        let signals = std::mem::take(&mut lanes.signals);
+        let progress = self.flags();
+        let local = &mut *body.local;
+        let signals = std::mem::take(&mut lanes.normal.own.signals);
         if local.farewell {
             return self.refill_after_farewell(lanes, body, signals);
         }
-        if !lanes.control.is_empty() {
-            local.control.append(&mut lanes.control);
-        }
-        if !lanes.ready.is_empty() {
-            local.ready.append(&mut lanes.ready);
+        if let Some(rare) = lanes.rare.as_deref_mut() {
+            local.control.append(&mut rare.control);
+            local.ready.append(&mut rare.ready);
         }
         if signals.has(Signals::PASS) {
             local.pass = true;
         }
         local.high = lanes.high_len() > 0;
         let open = !local.stalled || local.pass;
-        lanes.stalled = !open;
+        lanes.normal.own.stalled = !open;
         let mut wake = Vec::new();
         let mut drain_lanes = false;
         if open && local.batch.is_empty() {
@@ -349,9 +358,9 @@ impl<P: Processor> Cell<P> {
         if signals.has(Signals::DRAIN) && !local.draining {
             local.draining = true;
             drain_lanes = true;
-            wake.append(&mut lanes.normal.close(&progress.normal));
+            wake.append(&mut lanes.normal.close(progress));
             if let Some(high) = lanes.rare().high.as_mut() {
-                wake.append(&mut high.close(&progress.high));
+                wake.append(&mut high.queue.close(&high.progress));
             }
             if lanes.normal.is_empty() && lanes.high_len() == 0 && local.is_drained() {
                 local.stop = true;
@@ -391,12 +400,12 @@ impl<P: Processor> Cell<P> {
     fn refill_after_farewell(
         self: &Arc<Self>,
         mut lanes: MutexGuard<'_, Lanes<P>>,
-        body: &mut Body<P>,
+        body: &mut Body<'_, P>,
         signals: Signals,
     ) -> Option<Visit> {
         if signals.is_empty() && body.local.stalled {
-            lanes.stalled = true;
-            return Some(self.go_idle(&mut lanes, &mut body.local));
+            lanes.normal.own.stalled = true;
+            return Some(self.go_idle(&mut lanes, body.local));
         }
         drop(lanes);
         if signals.has(Signals::KILL) {
@@ -412,9 +421,9 @@ impl<P: Processor> Cell<P> {
 
     /// Serves one thing: control, a message or an item of a subscription, in turn.
     #[inline]
-    fn step(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> Step {
+    fn step(self: &Arc<Self>, hot: Hot<'_>, processor: &mut P, local: &mut Local<P>) -> Step {
         if local.is_plain() && !local.high {
-            return if self.deliver_normal(processor, local) {
+            return if self.deliver_normal(hot, processor, local) {
                 Step::Served
             } else {
                 Step::Nothing
@@ -425,7 +434,7 @@ impl<P: Processor> Cell<P> {
             local.turn = (local.turn + 1) % 3;
             let served = match turn {
                 0 => self.step_control(processor, local),
-                1 => self.step_message(processor, local),
+                1 => self.step_message(hot, processor, local),
                 _ => self.step_lane(processor, local),
             };
             if served {
@@ -464,7 +473,12 @@ impl<P: Processor> Cell<P> {
         false
     }
 
-    fn step_message(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> bool {
+    fn step_message(
+        self: &Arc<Self>,
+        hot: Hot<'_>,
+        processor: &mut P,
+        local: &mut Local<P>,
+    ) -> bool {
         if local.stalled && !std::mem::take(&mut local.pass) {
             return false;
         }
@@ -473,12 +487,12 @@ impl<P: Processor> Cell<P> {
             local.high_run = 0;
             if local.batch.is_empty() {
                 // A lane that is taken one by one has no batch to go on with, and must have its turn all the same.
-                let wake = self.take(&mut self.mailbox.lanes.lock(), local);
+                let wake = self.take(&mut self.lanes().lock(), local);
                 wake.into_iter().for_each(Waker::wake);
             }
-            self.deliver_normal(processor, local) || self.deliver_high(processor, local)
+            self.deliver_normal(hot, processor, local) || self.deliver_high(hot, processor, local)
         } else {
-            self.deliver_high(processor, local) || self.deliver_normal(processor, local)
+            self.deliver_high(hot, processor, local) || self.deliver_normal(hot, processor, local)
         };
         if !served {
             // The pass is for one message; it is kept until there is one.
@@ -521,21 +535,26 @@ impl<P: Processor> Cell<P> {
 
     /// Handles the next normal message, if there is one.
     #[inline]
-    fn deliver_normal(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> bool {
+    fn deliver_normal(
+        self: &Arc<Self>,
+        hot: Hot<'_>,
+        processor: &mut P,
+        local: &mut Local<P>,
+    ) -> bool {
         let Some(front) = local.batch.take_front() else {
             return false;
         };
-        let progress = &self.mailbox.progress.normal;
+        let progress = hot.flags;
         let rest = local.batch.len();
         if rest != progress.rest() {
-            if self.mailbox.capacity == UNBOUNDED {
+            if progress.own.manner.is_unbounded() {
                 progress.step_unwatched(rest);
             } else if progress.step(rest) {
-                let wake = self.mailbox.lanes.lock().normal.hand_out(progress);
+                let wake = self.lanes().lock().normal.hand_out(progress);
                 wake.into_iter().for_each(Waker::wake);
             }
         }
-        self.count_message(local, front.message_type());
+        self.count_message(hot, local, front.message_type());
         // SAFETY: the batch belongs to this cell's `local`, which only this visit touches (the table in `cell/mod.rs`), and
         // since `take_front` it was only asked for its length.
         unsafe { front.deliver(processor, &mut Cx::new(self, local, Promise::none())) };
@@ -543,7 +562,12 @@ impl<P: Processor> Cell<P> {
     }
 
     /// Handles the next high message, if there is one.
-    fn deliver_high(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> bool {
+    fn deliver_high(
+        self: &Arc<Self>,
+        hot: Hot<'_>,
+        processor: &mut P,
+        local: &mut Local<P>,
+    ) -> bool {
         if !local.high {
             local.high_run = 0;
             return false;
@@ -554,16 +578,16 @@ impl<P: Processor> Cell<P> {
         let Some(envelope) = envelope else {
             return false;
         };
-        self.count_message(local, envelope.message_type_of());
+        self.count_message(hot, local, envelope.message_type_of());
         envelope.deliver(processor, &mut Cx::new(self, local, Promise::none()));
         true
     }
 
     fn next_high(&self) -> Option<Envelope<P>> {
         let (envelope, wake) = {
-            let mut lanes = self.mailbox.lanes.lock();
+            let mut lanes = self.lanes().lock();
             let high = lanes.rare.as_mut()?.high.as_mut()?;
-            high.pop(&self.mailbox.progress.high)
+            high.queue.pop(&high.progress)
         };
         wake.into_iter().for_each(Waker::wake);
         envelope
@@ -571,38 +595,43 @@ impl<P: Processor> Cell<P> {
 
     /// Counts before the handler runs, so that a message that panics is counted too.
     #[inline]
-    fn count_message(&self, local: &mut Local<P>, message_type: fn() -> &'static str) {
-        self.set_last_type(message_type);
+    fn count_message(
+        &self,
+        hot: Hot<'_>,
+        local: &mut Local<P>,
+        message_type: fn() -> &'static str,
+    ) {
+        hot.counters.last_type.set(message_type);
         local.messages += 1;
-        count(&self.counters.handled, 1);
+        count(&hot.counters.handled, 1);
     }
 
     /// A call that was given up while it was queued: it counts as dropped, not as handled.
     pub(crate) fn uncount_cancelled(&self) {
-        self.counters
+        self.counters()
             .handled
-            .store(self.counters.handled.load(Relaxed) - 1, Relaxed);
-        self.mailbox.lanes.lock().drops(DropCause::Cancelled, 1);
+            .store(self.counters().handled.load(Relaxed) - 1, Relaxed);
+        self.lanes().lock().drops(DropCause::Cancelled, 1);
     }
 
     pub(crate) fn count_fault(&self) {
-        count(&self.counters.faults, 1);
+        self.rarely(|rare| rare.faults += 1);
     }
 
     /// Books the time since `before`, which `messages` messages took, and returns the time now.
-    fn read_clock(&self, before: u64, messages: u32) -> u64 {
+    fn read_clock(&self, hot: Hot<'_>, before: u64, messages: u32) -> u64 {
         let now = clock::cycles();
         let took = now.saturating_sub(before);
-        count(&self.counters.busy, took);
+        count(&hot.counters.busy, took);
         // Of several short ones only the sum is known: their mean says what one took.
         let each = took / u64::from(messages.max(1));
-        if each > self.counters.longest.load(Relaxed) {
-            self.counters.longest.store(each, Relaxed);
+        if each > hot.counters.longest.load(Relaxed) {
+            hot.counters.longest.store(each, Relaxed);
         }
         if took > clock::long_handler() && !self.driver.world().is_simulated() {
             hook::long_handler(&self.name, self.last_type(), clock::nanos(took));
         }
-        self.counters.since.store(now, Relaxed);
+        hot.counters.since.store(now, Relaxed);
         now
     }
 }

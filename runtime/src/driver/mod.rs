@@ -29,7 +29,7 @@ use self::activity::Activity;
 use self::inbox::Inbox;
 use self::pool::PoolCore;
 use crate::address::Address;
-use crate::cell::{Cell, CellRef};
+use crate::cell::{AnyCell, Cell, CellRef};
 use crate::current;
 use crate::error::SpawnError;
 use crate::exit::Exit;
@@ -41,10 +41,11 @@ use crate::processor::Processor;
 use crate::queue::WhenFull;
 use crate::runtime::{Idle, RuntimeCore};
 use crate::snapshot::DriverSnapshot;
-use crate::sync::{AtomicBool, AtomicU64, Mutex, PlainCount, Relaxed, thread as sync_thread};
+use crate::sync::{
+    AtomicBool, AtomicU64, Mutex, PlainCount, Relaxed, SeqCst, thread as sync_thread,
+};
 use crate::timer::{Deadline, Deadlines};
 use crate::world::{World, this_thread};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
@@ -53,6 +54,9 @@ use std::time::{Duration, Instant};
 
 /// Messages that one cell is served before the next has its turn.
 pub(crate) const QUANTUM: u32 = 64;
+
+/// Of so many members of a driver each has lines of its own: see `cell/place.rs`.
+const FEW: u64 = 32;
 
 /// What kind of driver it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +101,8 @@ pub(crate) struct DriverCore {
     /// The nearest deadline in nanoseconds since the node began; `u64::MAX` if there is none. Written under the lock of
     /// `deadlines`.
     nearest_ns: AtomicU64,
-    /// Every living cell of this driver.
-    members: Mutex<BTreeMap<ProcessorId, CellRef>>,
+    /// How many living cells it has. The node's registry holds them.
+    members: PlainCount,
     /// The thread that runs it, and how to wake it.
     seat: OnceLock<Seat>,
     /// What others than this process reach it by, if a lane needs that. Set by the driver's own thread.
@@ -166,7 +170,7 @@ impl DriverCore {
             inbox: Inbox::new(),
             deadlines: Mutex::new(Deadlines::new()),
             nearest_ns: AtomicU64::new(u64::MAX),
-            members: Mutex::new(BTreeMap::new()),
+            members: PlainCount::new(0),
             seat: OnceLock::new(),
             outside: OnceLock::new(),
             ended: Completion::default(),
@@ -527,7 +531,8 @@ impl DriverCore {
 
     /// True when a driver has nobody left to serve, and closes it.
     fn may_leave(&self) -> bool {
-        if !self.members.lock().is_empty() {
+        // Whoever spawns counts before it posts: if that is not seen here, its post finds the inbox closed.
+        if self.has_members() {
             return false;
         }
         self.inbox.close_if_empty(self.kind == Kind::Own)
@@ -537,11 +542,16 @@ impl DriverCore {
     fn finish(self: &Arc<Self>) {
         drop(self.inbox.close());
         drop(current::ready(ReadyCells::take_all));
-        loop {
-            let member = self.members.lock().pop_first();
-            match member {
-                Some((_, cell)) => cell.end_with_driver(Exit::Stopped),
-                None => break,
+        // Again, as long as what ends leaves more behind.
+        while self.has_members() {
+            let members = self.members();
+            if members.is_empty() {
+                // One is being spawned, and will find the inbox closed.
+                break;
+            }
+            for cell in members {
+                self.disown(&*cell);
+                cell.end_with_driver(Exit::Stopped);
             }
         }
         self.runtime.driver_ended(self.id, &self.name, self.kind);
@@ -557,19 +567,20 @@ impl DriverCore {
             && !self.has_members()
     }
 
-    /// A cell has ended.
-    pub(crate) fn disown(&self, id: ProcessorId) {
-        let (_cell, is_last) = {
-            let mut members = self.members.lock();
-            (members.remove(&id), members.is_empty())
-        };
+    /// A cell has ended, or is about to: the node lets go of it.
+    pub(crate) fn disown(&self, cell: &dyn AnyCell) {
+        if !self.runtime.unregister(cell) {
+            return;
+        }
+        let is_last = self.members.fetch_sub(1, SeqCst) == 1;
         if let Some(pool) = &self.pool {
             pool.member_ended(is_last);
         }
     }
 
+    /// One of its processors. It looks at all: not for what happens often.
     pub(crate) fn member(&self, id: ProcessorId) -> Option<CellRef> {
-        self.members.lock().get(&id).cloned()
+        self.members().into_iter().find(|cell| cell.id() == id)
     }
 
     /// The names of those in whose handlers its threads are.
@@ -585,15 +596,22 @@ impl DriverCore {
     }
 
     pub(crate) fn member_name(&self, id: ProcessorId) -> Option<Name> {
-        self.members.lock().get(&id).map(|cell| cell.name().clone())
+        let members = self.members();
+        let member = members.iter().find(|cell| cell.id() == id)?;
+        Some(member.name().clone())
     }
 
     pub(crate) fn members(&self) -> Vec<CellRef> {
-        self.members.lock().values().cloned().collect()
+        self.runtime.members_of(self.id)
     }
 
     pub(crate) fn has_members(&self) -> bool {
-        !self.members.lock().is_empty()
+        self.members.load(SeqCst) > 0
+    }
+
+    /// True if the next cell is one of few, and may be hot: see `cell/place.rs`.
+    fn keeps_apart(&self) -> bool {
+        self.members.load(Relaxed) < FEW
     }
 
     pub(crate) fn signal_all(&self, signal: Signals) {
@@ -634,7 +652,7 @@ impl DriverCore {
             id: self.id,
             name: self.name.as_str().to_owned(),
             kind: format!("{:?}", self.kind).to_lowercase(),
-            members: self.members.lock().len() as u64,
+            members: self.members.load(Relaxed),
             turns: self.counters.turns.load(Relaxed),
             parks: self.counters.parks.load(Relaxed),
             wakes: self.counters.wakes.load(Relaxed),
@@ -699,6 +717,7 @@ pub(crate) fn new_cell<P: Processor>(
         movable,
         capacity,
         options.when_full,
+        driver.keeps_apart(),
     ))
 }
 
@@ -706,8 +725,8 @@ pub(crate) fn new_cell<P: Processor>(
 pub(crate) fn seat_cell<P: Processor>(cell: Arc<Cell<P>>) -> Result<Address<P>, SpawnError> {
     let driver = &cell.driver.clone();
     let (runtime, name) = (driver.runtime(), cell.name.clone());
-    runtime.register(&cell)?;
-    driver.members.lock().insert(cell.id, cell.clone());
+    runtime.register(cell.clone())?;
+    driver.members.fetch_add(1, SeqCst);
     // A new cell is `scheduled`: it stands on the queue from here on, and its first visit starts it.
     // Whoever ends the driver says so first and tells the members then: this one hears of it, or sees it here.
     let queued = if driver.inbox.is_ending() {
@@ -722,8 +741,7 @@ pub(crate) fn seat_cell<P: Processor>(cell: Arc<Cell<P>>) -> Result<Address<P>, 
         driver.post(Post::Ready(cell.clone()))
     };
     if !queued {
-        driver.disown(cell.id);
-        runtime.unregister(cell.id, &name);
+        driver.disown(&*cell);
         return Err(SpawnError::Closed(name));
     }
     Ok(Address::from_cell(cell))

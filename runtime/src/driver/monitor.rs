@@ -18,7 +18,7 @@ use crate::hook;
 use crate::id::DriverId;
 use crate::runtime::RuntimeCore;
 use crate::sync::{AtomicBool, Mutex, SeqCst, thread as sync_thread};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -108,7 +108,7 @@ impl Monitor {
                 None => state.thread = Some((waker, None)),
             }
         }
-        let mut seen = HashMap::new();
+        let mut seen = BTreeMap::new();
         loop {
             if self.state.lock().ending {
                 return;
@@ -151,7 +151,7 @@ impl Monitor {
 /// When to look again; `None` if all sleep, or do what need not be watched.
 fn look(
     drivers: &[Arc<DriverCore>],
-    seen: &mut HashMap<(DriverId, usize), Seen>,
+    seen: &mut BTreeMap<(DriverId, usize), Seen>,
     now: Instant,
 ) -> Option<Duration> {
     let mut next = None;

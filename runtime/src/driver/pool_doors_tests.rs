@@ -214,10 +214,7 @@ fn a_cell_of_a_pool_is_dropped_by_any_thread_in_every_part() {
     pool.run();
     assert_eq!(Arc::strong_count(&held), 3);
     // As if its driver had lost it: the address is the last that has it.
-    pool.core.disown(holder.id());
-    pool.node
-        .shared()
-        .unregister(holder.id(), &holder.name().clone());
+    pool.core.disown(&**holder.cell());
     std::thread::scope(|threads| {
         threads.spawn(|| drop(holder));
     });

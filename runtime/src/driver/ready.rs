@@ -5,7 +5,7 @@
 //!
 //! | the cell                         | its reference is              | what the queue holds, if it is ready |
 //! |----------------------------------|-------------------------------|--------------------------------------|
-//! | has not run yet                  | in the queue                  | the reference                        |
+//! | has not run yet, or found no seat | in the queue                 | the reference                        |
 //! | has a seat                       | in its seat                   | the seat's number, and the cell's id |
 //! | has a seat, readied by another thread | in its seat, and in the queue | the reference                   |
 //! | is running                       | with the driver               | nothing, or (released) the number    |
@@ -14,6 +14,11 @@
 use crate::cell::{After, CellRef};
 use crate::id::ProcessorId;
 use std::collections::VecDeque;
+
+/// There are no more seats than this: of a great many cells few are hot.
+const SEATS_MAX: usize = 1024;
+/// A queue with room for more than this is freed when it is empty.
+const QUEUE_KEPT: usize = 1024;
 
 /// See the module's documentation.
 pub(crate) struct ReadyCells {
@@ -53,7 +58,13 @@ impl ReadyCells {
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<CellRef> {
         loop {
-            let entry = self.queue.pop_front()?;
+            let Some(entry) = self.queue.pop_front() else {
+                if self.queue.capacity() > QUEUE_KEPT {
+                    // A burst is over.
+                    self.queue = VecDeque::new();
+                }
+                return None;
+            };
             if let Some(cell) = self.cell_of(entry) {
                 return Some(cell);
             }
@@ -117,6 +128,13 @@ impl ReadyCells {
                     *place = Some(cell);
                     None
                 }
+            }
+            (_, None) if self.free.is_empty() && self.seats.len() >= SEATS_MAX => {
+                if after == After::Again {
+                    self.push(cell);
+                    return None;
+                }
+                Some(cell)
             }
             (_, None) => {
                 let number = self.free.pop().unwrap_or_else(|| {

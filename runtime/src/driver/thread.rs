@@ -77,8 +77,7 @@ pub(crate) fn on_own_thread<P: Processor + Send>(
         runtime.driver_ended(core.id(), &valid, Kind::Own);
     })?;
     if let Err(error) = start(&core) {
-        core.disown(address.id());
-        runtime.unregister(address.id(), &valid);
+        core.disown(&**address.cell());
         runtime.driver_ended(core.id(), &valid, Kind::Own);
         return Err(SpawnError::Thread(valid, error));
     }

@@ -1,7 +1,8 @@
 //! The table of who waits, and the circles in it. See the module above.
 
-use super::{Answer, Domain, Keeper, Owed};
+use super::{Answer, Domain, Keeper, Owed, Owner};
 use crate::cell::CellRef;
+use crate::driver::DriverCore;
 use crate::id::ProcessorId;
 use crate::name::Name;
 use std::collections::btree_map::Entry;
@@ -11,10 +12,27 @@ use std::sync::Arc;
 /// A thread that blocks.
 pub(super) struct Wait {
     /// The processor whose handler blocks; the driver, if it is in none.
-    pub(super) who: Name,
+    pub(super) who: Who,
     /// What cannot run meanwhile. Several if the thread has scripts.
     pub(super) domains: Vec<Domain>,
     pub(super) owed: Owed,
+}
+
+/// Who blocks. Its name is looked up only if it is told to somebody: a node may have very many.
+pub(super) enum Who {
+    Named(Name),
+    Member(Arc<DriverCore>, ProcessorId),
+}
+
+impl Who {
+    pub(super) fn name(&self) -> Name {
+        match self {
+            Self::Named(name) => name.clone(),
+            Self::Member(driver, id) => driver
+                .member_name(*id)
+                .unwrap_or_else(|| driver.name().clone()),
+        }
+    }
 }
 
 /// A processor whose outbox waits for room.
@@ -77,7 +95,7 @@ impl Table {
     // ---- circles of calls
 
     /// The answer for which the thread of `domain` waits, and who waits.
-    fn awaited_in(&self, domain: Domain) -> Option<(&Name, &Arc<dyn Answer>)> {
+    fn awaited_in(&self, domain: Domain) -> Option<(&Who, &Arc<dyn Answer>)> {
         let numbers = self.held_up.get(&domain)?;
         numbers.iter().rev().find_map(|n| {
             let wait = self.waits.get(n)?;
@@ -95,25 +113,20 @@ impl Table {
             return None;
         };
         let mut answer = first;
-        let mut names = vec![wait.who.clone()];
+        let mut steps = Vec::new();
+        let mut who = &wait.who;
         // A circle that does not lead back to `wait` is none of its business, and must not be walked for ever.
         for _ in 0..=self.waits.len() {
             if answer.is_there() {
                 return None;
             }
             let owner = answer.owner()?;
-            let closes = wait.domains.contains(&owner.domain);
-            if names.last() != Some(&owner.name) && !(closes && names[0] == owner.name) {
-                names.push(owner.name);
+            let domain = owner.domain;
+            steps.push((who, owner));
+            if wait.domains.contains(&domain) {
+                return Some(names_of(steps));
             }
-            if closes {
-                return Some(names);
-            }
-            let (who, next) = self.awaited_in(owner.domain)?;
-            if names.last() != Some(who) {
-                names.push(who.clone());
-            }
-            answer = next;
+            (who, answer) = self.awaited_in(domain)?;
         }
         None
     }
@@ -251,9 +264,24 @@ impl Table {
     }
 }
 
+/// The names in a circle: in each step, who waits, and who owes the answer; a name that would follow itself once.
+fn names_of(steps: Vec<(&Who, Owner)>) -> Vec<Name> {
+    let mut names: Vec<Name> = Vec::new();
+    for (who, owner) in steps {
+        for name in [who.name(), owner.name] {
+            if names.last() != Some(&name) {
+                names.push(name);
+            }
+        }
+    }
+    if names.len() > 1 && names.first() == names.last() {
+        names.pop();
+    }
+    names
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::Owner;
     use super::*;
     use crate::id::DriverId;
 
@@ -294,7 +322,7 @@ mod tests {
 
     fn call(from: u64, to: u64, answered: bool) -> Wait {
         Wait {
-            who: Name::new(&from.to_string()).unwrap(),
+            who: Who::Named(Name::new(&from.to_string()).unwrap()),
             domains: vec![keeper(from).domain],
             owed: Owed::Answer(Arc::new(Owes(to, answered))),
         }

@@ -45,7 +45,7 @@
 
 mod graph;
 
-use self::graph::{Node, Stall, Table, Wait};
+use self::graph::{Node, Stall, Table, Wait, Who};
 use crate::cell::{AnyCell, CellRef};
 use crate::current;
 use crate::driver::DriverCore;
@@ -200,7 +200,7 @@ pub(crate) fn show(owed: Owed, runtime: &RuntimeCore) -> Result<Option<Shown>, V
         return Ok(None);
     }
     let wait = Wait {
-        who: name_here(runtime),
+        who: who_is_here(runtime),
         domains,
         owed,
     };
@@ -296,16 +296,20 @@ fn let_run(members: Vec<CellRef>) {
 }
 
 /// What the calling thread is called in a circle: by the processor whose handler it is in, else by its driver.
-pub(crate) fn name_here(runtime: &RuntimeCore) -> Name {
+fn who_is_here(runtime: &RuntimeCore) -> Who {
     let driver = current::driver().or_else(|| current::scripts().first().copied());
     let driver = driver.and_then(|id| runtime.driver_of(id));
-    let of_another_node = || match Name::new("(a processor of another node)") {
-        Ok(name) => name,
-        Err(_) => unreachable!("it has no control characters and is short"),
-    };
     match (driver, current::handler()) {
-        (Some(driver), Some(id)) => driver.member_name(id).unwrap_or_else(of_another_node),
-        (Some(driver), None) => driver.name().clone(),
-        (None, _) => of_another_node(),
+        (Some(driver), Some(id)) => Who::Member(driver, id),
+        (Some(driver), None) => Who::Named(driver.name().clone()),
+        (None, _) => match Name::new("(a processor of another node)") {
+            Ok(name) => Who::Named(name),
+            Err(_) => unreachable!("it has no control characters and is short"),
+        },
     }
+}
+
+/// As text.
+pub(crate) fn name_here(runtime: &RuntimeCore) -> Name {
+    who_is_here(runtime).name()
 }

@@ -67,8 +67,7 @@ impl PoolOptions {
 impl Default for PoolOptions {
     /// As many threads as there are cores, at least 2, so that one long handler does not stop everything.
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::threads(cores.max(2))
+        Self::threads(crate::world::cores().max(2))
     }
 }
 
