@@ -53,9 +53,9 @@ pub use mproc_runtime::{
     Left, LetterHeader, LinkId, LocalClosure, MailboxOptions, Name, NameError, OnDriver, Options,
     Outcome, Pending, Permit, Pool, PoolOptions, Processor, ProcessorId, ProcessorSnapshot,
     Recipient, RecipientPermit, ReplyToken, ReserveError, Restart, Runtime, SendError,
-    ShutdownReport, SpawnError, Spun, Strategy, Supervisor, SupervisorEvent, SupervisorSpec, Tick,
-    TimerId, Totals, TrySendError, WatchId, WeakAddress, WhenFull, WhenGivingUp, closure,
-    local_closure,
+    ShutdownReport, SpawnError, Spun, Strategy, Supervisor, SupervisorEvent, SupervisorSpec,
+    ThreadOptions, Tick, TimerId, Totals, TrySendError, WatchId, WeakAddress, WhenFull,
+    WhenGivingUp, closure, local_closure,
 };
 pub use node::{Node, NodeBuilder, Snapshot};
 pub use script::{Callbacks, OnFault, Script, ScriptCx, init, init_without_signals};

@@ -49,6 +49,12 @@ pub(crate) fn nanos(cycles: u64) -> u64 {
     (cycles as f64 * rate().nanos_per_cycle) as u64
 }
 
+/// One millisecond, in cycles: after so long a cell lets others have their turn.
+#[inline]
+pub(crate) fn quantum() -> u64 {
+    rate().long_handler / 1000
+}
+
 /// One second, in cycles: a handler that takes longer is reported.
 #[inline]
 pub(crate) fn long_handler() -> u64 {

@@ -14,7 +14,7 @@ use crate::current;
 use crate::dead_letters::DeadLetters;
 use crate::driver::simulated::Simulation;
 use crate::driver::{
-    self, Completion, Driver, DriverCore, Kind, Manual, Monitor, Pool, PoolOptions,
+    self, Completion, Driver, DriverCore, Kind, Manual, Monitor, Pool, PoolOptions, ThreadOptions,
 };
 use crate::error::{Error, ErrorKind, SpawnError};
 use crate::id::DriverId;
@@ -687,7 +687,17 @@ impl Runtime {
     /// [`ErrorKind::InvalidName`], [`ErrorKind::NameTaken`], [`ErrorKind::Closed`] if the node has ended, or
     /// [`ErrorKind::Io`] if the system gives no thread.
     pub fn driver(&self, name: &str) -> Result<Driver, Error> {
-        driver::new_driver(&self.core, name)
+        self.driver_with(name, ThreadOptions::default())
+    }
+
+    /// As [`driver`](Self::driver), with a thread that stands with the system as `options` say.
+    ///
+    /// # Errors
+    ///
+    /// As [`driver`](Self::driver); [`ErrorKind::InvalidSetting`] for options that no thread can have (a core that is not there,
+    /// a nice value beyond -20 to 19); [`ErrorKind::Io`] if the system refuses them, or does not know them.
+    pub fn driver_with(&self, name: &str, options: ThreadOptions) -> Result<Driver, Error> {
+        driver::new_driver(&self.core, name, options)
     }
 
     /// Makes a pool of `threads` threads, at least 1, for very many processors.
@@ -703,7 +713,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// As [`pool`](Self::pool).
+    /// As [`pool`](Self::pool) and, for what its threads are to be like, [`driver_with`](Self::driver_with).
     pub fn pool_with(&self, name: &str, options: PoolOptions) -> Result<Pool, Error> {
         driver::new_pool(&self.core, name, options)
     }

@@ -249,3 +249,76 @@ fn a_tree_of_processors_grows_on_a_pool_and_counts_its_leaves() {
         assert_eq!(root.call(Grow(9)).limit(60 * SECOND).wait().unwrap(), 512);
     }
 }
+
+/// The cores that a thread may run on, and its nice value, as the system says.
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_are_as_they_were_asked_to_be_and_what_cannot_be_is_refused() {
+    use mproc::{ErrorKind, PoolOptions, ThreadOptions};
+    let node = real();
+    let tell = || {
+        closure(|(): (), _cx| {
+            let status = std::fs::read_to_string("/proc/thread-self/status")?;
+            let cores = status
+                .lines()
+                .find_map(|l| l.strip_prefix("Cpus_allowed_list:"));
+            let stat = std::fs::read_to_string("/proc/thread-self/stat")?;
+            // Behind the name, which stands in brackets: the 17th word.
+            let nice = stat
+                .rsplit(')')
+                .next()
+                .and_then(|rest| rest.split_whitespace().nth(16));
+            let words = (cores.unwrap_or_default().trim(), nice.unwrap_or_default());
+            Ok::<_, Fault>(format!("{words:?}"))
+        })
+    };
+    let first = ThreadOptions::default().cores([0]).nice(3);
+    let options = PoolOptions::threads(2).each_thread(first.clone());
+    let pool = node.pool_with("pool", options).unwrap();
+    let on_pool = pool.spawn("on the pool", tell()).unwrap();
+    let shared = node.driver_with("shared", first).unwrap();
+    let on_shared = shared.spawn("on the driver", tell()).unwrap();
+    assert_eq!(on_pool.call(()).wait().unwrap(), r#"("0", "3")"#);
+    assert_eq!(on_shared.call(()).wait().unwrap(), r#"("0", "3")"#);
+    let refused = |options: ThreadOptions| node.driver_with("odd", options).unwrap_err();
+    for options in [
+        ThreadOptions::default().nice(20),
+        ThreadOptions::default().cores([]),
+        ThreadOptions::default().cores([1000]),
+        ThreadOptions::default().cores([1_000_000]),
+    ] {
+        let error = refused(options);
+        assert_eq!(error.kind(), ErrorKind::InvalidSetting, "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("cannot make driver \"odd\": "),
+            "{error}"
+        );
+    }
+    // Nothing is left of them.
+    node.driver("odd").unwrap();
+}
+
+/// One that has very many messages, each of which takes a while, gives the only thread away in between.
+#[test]
+fn a_flooded_processor_with_slow_handlers_does_not_keep_its_thread_for_a_whole_batch() {
+    let node = real();
+    let pool = node.pool("workers", 1).unwrap();
+    let handled = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counts = handled.clone();
+    let slow = closure(move |(): (), _cx| {
+        std::thread::sleep(Duration::from_millis(5));
+        counts.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    });
+    let slow = pool.spawn("slow", slow).unwrap();
+    let echo = pool
+        .spawn("echo", closure(|n: u32, _| Ok::<_, Fault>(n)))
+        .unwrap();
+    (0..60).for_each(|_| slow.send(()).unwrap());
+    for n in 0..3 {
+        assert_eq!(echo.call(n).wait().unwrap(), n);
+    }
+    // Not a matter of time: each answer came before the sixty were handled, and a batch is all of them.
+    assert!(handled.load(std::sync::atomic::Ordering::SeqCst) < 60);
+}

@@ -164,7 +164,11 @@ impl<P: Processor> Cell<P> {
         let mut clock = current::clock().unwrap_or_else(clock::cycles);
         let hot = self.place.hot();
         hot.counters.since.store(clock, Relaxed);
+        let began = clock;
         let mut unread = 0;
+        // After the first message it is known whether they are short.
+        let mut read_after = 1;
+        let mut is_over = false;
         let visit = loop {
             if body.local.released && body.local.batch.is_empty() && !self.hold_on(body.local) {
                 break Visit::Done(After::Idle);
@@ -178,16 +182,20 @@ impl<P: Processor> Cell<P> {
             let Some(processor) = processor else {
                 break Visit::Done(After::Idle);
             };
-            while *served < budget {
+            while *served < budget && !is_over {
                 match self.step(hot, processor, local) {
                     Step::Served => {}
                     Step::Nothing => break,
                 }
                 *served += 1;
                 unread += 1;
-                if unread == CLOCK_EVERY {
-                    clock = self.read_clock(hot, clock, unread);
-                    unread = 0;
+                if unread == read_after {
+                    let now = self.read_clock(hot, clock, unread);
+                    let each = now.saturating_sub(clock) / u64::from(unread);
+                    let are_short = each * u64::from(CLOCK_EVERY) < clock::quantum();
+                    read_after = if are_short { CLOCK_EVERY } else { 1 };
+                    (clock, unread) = (now, 0);
+                    is_over = self.is_over(began, now);
                 }
                 // A handler that was let run while stalled may have waited until its outbox was empty: nothing is unsettled
                 // then, and the stall is over all the same.
@@ -204,7 +212,7 @@ impl<P: Processor> Cell<P> {
             if local.stop && !local.stalled {
                 break Visit::End(Exit::Stopped);
             }
-            if *served >= budget {
+            if *served >= budget || is_over {
                 break Visit::Done(After::Again);
             }
         };
@@ -616,6 +624,11 @@ impl<P: Processor> Cell<P> {
 
     pub(crate) fn count_fault(&self) {
         self.rarely(|rare| rare.faults += 1);
+    }
+
+    /// True if the visit has had its time. In a simulated world handlers take none.
+    fn is_over(&self, began: u64, now: u64) -> bool {
+        now.saturating_sub(began) > clock::quantum() && !self.driver.world().is_simulated()
     }
 
     /// Books the time since `before`, which `messages` messages took, and returns the time now.

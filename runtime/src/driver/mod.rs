@@ -15,6 +15,7 @@ mod ready;
 pub(crate) mod simulated;
 mod sleep;
 mod thread;
+mod thread_options;
 
 pub use manual::{Manual, Spun};
 pub(crate) use monitor::Monitor;
@@ -22,6 +23,7 @@ pub use pool::{Pool, PoolOptions};
 pub(crate) use pool::{about_to_block, new_pool, works_for};
 pub(crate) use ready::ReadyCells;
 pub use thread::{Driver, OnDriver};
+pub use thread_options::ThreadOptions;
 
 pub(crate) use thread::{new_driver, on_own_thread, spawn_thread};
 
@@ -52,7 +54,7 @@ use std::task::Waker;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-/// Messages that one cell is served before the next has its turn.
+/// Messages that one cell is served before the next has its turn, unless a millisecond is over first (`cell/visit.rs`).
 pub(crate) const QUANTUM: u32 = 64;
 
 /// Of so many members of a driver each has lines of its own: see `cell/place.rs`.
@@ -110,6 +112,7 @@ pub(crate) struct DriverCore {
     ended: Completion,
     threads: Mutex<Vec<sync_thread::JoinHandle<()>>>,
     counters: Counters,
+    thread_options: ThreadOptions,
     /// What its thread is at. A pool's threads have one each.
     activity: Activity,
     /// What a pool has beside. It has no seat, and nothing comes through its inbox but the end.
@@ -147,7 +150,22 @@ pub(crate) enum Turn {
 
 impl DriverCore {
     pub(crate) fn new(name: Name, kind: Kind, runtime: Arc<RuntimeCore>) -> Arc<Self> {
-        Arc::new(Self::made(name, kind, runtime, None))
+        Arc::new(Self::made(
+            name,
+            kind,
+            runtime,
+            None,
+            ThreadOptions::default(),
+        ))
+    }
+
+    pub(crate) fn with_thread(
+        name: Name,
+        kind: Kind,
+        runtime: Arc<RuntimeCore>,
+        options: ThreadOptions,
+    ) -> Arc<Self> {
+        Arc::new(Self::made(name, kind, runtime, None, options))
     }
 
     pub(crate) fn new_pool(
@@ -155,11 +173,18 @@ impl DriverCore {
         runtime: Arc<RuntimeCore>,
         options: PoolOptions,
     ) -> Arc<Self> {
+        let threads = options.thread_options().clone();
         let pool = Some(PoolCore::new(options));
-        Arc::new(Self::made(name, Kind::Pool, runtime, pool))
+        Arc::new(Self::made(name, Kind::Pool, runtime, pool, threads))
     }
 
-    fn made(name: Name, kind: Kind, runtime: Arc<RuntimeCore>, pool: Option<PoolCore>) -> Self {
+    fn made(
+        name: Name,
+        kind: Kind,
+        runtime: Arc<RuntimeCore>,
+        pool: Option<PoolCore>,
+        thread_options: ThreadOptions,
+    ) -> Self {
         Self {
             id: DriverId::next(),
             name,
@@ -176,6 +201,7 @@ impl DriverCore {
             ended: Completion::default(),
             threads: Mutex::new(Vec::new()),
             counters: Counters::default(),
+            thread_options,
             activity: Activity::default(),
             pool,
         }
@@ -514,6 +540,7 @@ impl DriverCore {
 
     /// The loop of a driver that has a thread of its own.
     fn run(self: &Arc<Self>) {
+        self.apply_thread_options();
         self.sit();
         current::set_driver(Some(self.id));
         loop {
@@ -589,6 +616,13 @@ impl DriverCore {
         pool.filter_map(Activity::visit)
             .filter_map(|visit| self.member_name(visit.of))
             .collect()
+    }
+
+    /// Called on each of its threads first. That it may be so was tried when the driver was made.
+    fn apply_thread_options(&self) {
+        if !self.world().is_simulated() {
+            let _refused_meanwhile = self.thread_options.apply();
+        }
     }
 
     fn add_thread(&self, thread: sync_thread::JoinHandle<()>) {

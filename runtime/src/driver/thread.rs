@@ -1,6 +1,6 @@
 //! Drivers that have a thread: own (for one processor) and shared (for several).
 
-use super::{DriverCore, Kind, Monitor, deadline, spawn_cell};
+use super::{DriverCore, Kind, Monitor, ThreadOptions, deadline, spawn_cell};
 use crate::address::Address;
 use crate::current;
 use crate::error::{Error, ErrorKind, InCircle, SpawnError};
@@ -38,9 +38,14 @@ fn start(driver: &Arc<DriverCore>) -> std::io::Result<()> {
 }
 
 /// A new shared driver.
-pub(crate) fn new_driver(runtime: &Arc<RuntimeCore>, name: &str) -> Result<Driver, Error> {
+pub(crate) fn new_driver(
+    runtime: &Arc<RuntimeCore>,
+    name: &str,
+    options: ThreadOptions,
+) -> Result<Driver, Error> {
     let name = Name::new(name)?;
-    let core = DriverCore::new(name.clone(), Kind::Shared, runtime.clone());
+    options.check(&runtime.world, name.as_str())?;
+    let core = DriverCore::with_thread(name.clone(), Kind::Shared, runtime.clone(), options);
     runtime.add_driver(&core, true)?;
     if let Err(error) = start(&core) {
         runtime.driver_ended(core.id(), &name, Kind::Shared);

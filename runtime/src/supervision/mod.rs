@@ -28,7 +28,7 @@ pub use self::spec::{Strategy, SupervisorSpec, WhenGivingUp};
 
 use self::keeper::{Keeper, Shared};
 use crate::address::Address;
-use crate::driver::{self, Driver};
+use crate::driver::{self, Driver, ThreadOptions};
 use crate::error::{CallError, Error, ErrorKind, SpawnError};
 use crate::exit::{Down, Exit};
 use crate::id::ProcessorId;
@@ -212,7 +212,7 @@ pub(crate) fn supervisors_driver(core: &Arc<RuntimeCore>) -> Result<Driver, Spaw
     if let Some(driver) = &*kept {
         return Ok(driver.clone());
     }
-    let driver = driver::new_driver(core, NAME).map_err(|error| {
+    let driver = driver::new_driver(core, NAME, ThreadOptions::default()).map_err(|error| {
         let name = Name::new(NAME).map_err(SpawnError::Name);
         match (name, error.kind()) {
             (Ok(name), ErrorKind::Closed) => SpawnError::Closed(name),

@@ -20,7 +20,7 @@ pub(crate) use worker::works_for;
 use self::queues::{Injector, Stealer};
 use self::threads::Threads;
 use super::sleep::Sleep;
-use super::{Activity, DriverCore, Monitor, spawn_cell};
+use super::{Activity, DriverCore, Monitor, ThreadOptions, spawn_cell};
 use crate::address::Address;
 use crate::cell::CellRef;
 use crate::error::{Error, ErrorKind, SpawnError};
@@ -44,6 +44,7 @@ const SPARES: usize = 64;
 pub struct PoolOptions {
     threads: usize,
     spares: usize,
+    each_thread: ThreadOptions,
 }
 
 impl PoolOptions {
@@ -52,7 +53,18 @@ impl PoolOptions {
         Self {
             threads,
             spares: SPARES,
+            each_thread: ThreadOptions::default(),
         }
+    }
+
+    /// What each of its threads is like, spare ones included.
+    pub fn each_thread(mut self, options: ThreadOptions) -> Self {
+        self.each_thread = options;
+        self
+    }
+
+    pub(super) fn thread_options(&self) -> &ThreadOptions {
+        &self.each_thread
     }
 
     /// At most so many further threads are started in the place of those that are blocked, 64 unless told otherwise. When all are
@@ -220,6 +232,7 @@ pub(crate) fn new_pool(
         let text = format!("cannot make pool {name:?}: it needs at least 1 thread, not 0");
         return Err(Error::new(ErrorKind::InvalidSetting, text));
     }
+    options.each_thread.check(&runtime.world, name.as_str())?;
     let core = DriverCore::new_pool(name, runtime.clone(), options);
     runtime.add_driver(&core, true)?;
     if let Err(error) = core.start_workers() {

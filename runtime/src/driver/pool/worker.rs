@@ -150,6 +150,8 @@ struct Loop<'a> {
     waker: Waker,
     picks: u32,
     slot_run: u32,
+    /// The last cell has used up its turn, and stands at the back: those who wait at the injector come before it.
+    turn_used_up: bool,
     searching: bool,
     random: Random,
 }
@@ -160,6 +162,7 @@ pub(super) fn run(core: &Arc<DriverCore>, number: usize, queue: WorkerQueue<Cell
     let Some(shared) = pool.workers[number].get() else {
         return;
     };
+    core.apply_thread_options();
     current::set_driver(Some(core.id()));
     HERE.with(|here| {
         *here.borrow_mut() = Some(Worker {
@@ -177,6 +180,7 @@ pub(super) fn run(core: &Arc<DriverCore>, number: usize, queue: WorkerQueue<Cell
         waker: core.world().waker(),
         picks: 0,
         slot_run: 0,
+        turn_used_up: false,
         searching: false,
         random: Random::new(number as u64),
     };
@@ -232,6 +236,7 @@ impl Loop<'_> {
         }
         let turns = &self.shared.counters.turns;
         turns.store(turns.load(Relaxed) + 1, Relaxed);
+        self.turn_used_up = after == After::Again;
         match after {
             After::Again => HERE.with(|here| {
                 if let Some(worker) = &*here.borrow() {
@@ -248,7 +253,7 @@ impl Loop<'_> {
     fn take(&mut self) -> Option<CellRef> {
         self.picks = self.picks.wrapping_add(1);
         let injector_first = match self.core.world() {
-            World::Real => self.picks.is_multiple_of(INJECTOR_EVERY),
+            World::Real => self.turn_used_up || self.picks.is_multiple_of(INJECTOR_EVERY),
             World::Simulated(simulation) => simulation.random_below(4) == 0,
         };
         HERE.with(|here| {
