@@ -448,7 +448,7 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
                 Box::new(lane)
             }));
             added.map_err(|error| {
-                let text = format!("cannot subscribe to {}: {error}", delivery.label());
+                let text = format!("cannot keep {}: {error}", delivery.label());
                 Error::new(ErrorKind::Refused, text)
             })
         })

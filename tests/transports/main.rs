@@ -10,6 +10,7 @@ mod joining;
 mod kinds;
 mod leases;
 mod policies;
+mod pools;
 mod values;
 
 use mproc::prelude::*;
