@@ -57,6 +57,10 @@ pub use mproc_runtime::{
     ThreadOptions, Tick, TimerId, Totals, TrySendError, WatchId, WeakAddress, WhenFull,
     WhenGivingUp, closure, local_closure,
 };
+pub use mproc_runtime::{
+    Behaviour, BroadcastError, Group, GroupChange, GroupEvent, Keyed, KeyedError, PoolAddress,
+    Probe, Recorder, Sent, StashFull, TestCx, behaviour,
+};
 pub use node::{Node, NodeBuilder, Snapshot};
 pub use script::{Callbacks, OnFault, Script, ScriptCx, init, init_without_signals};
 

@@ -251,6 +251,11 @@ impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for Call<P,
 }
 
 impl<P: Handle<M>, M: Send + 'static> Call<P, M> {
+    /// The message, if it was not queued: for whoever calls another instead.
+    pub(crate) fn take_back(&self) -> Option<M> {
+        self.state.lock().message.take()
+    }
+
     fn stopped(&self) -> CallError {
         CallError::Stopped(self.target.cell.ended().unwrap_or(Exit::Stopped))
     }

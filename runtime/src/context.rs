@@ -380,6 +380,11 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
         self.cell
     }
 
+    /// What the parts of the runtime that add methods to it work on.
+    pub(crate) fn parts(&mut self) -> (&'a Arc<Cell<P>>, &mut Local<P>) {
+        (self.cell, self.local)
+    }
+
     pub(crate) fn with_promise<S: 'static>(&mut self, promise: Promise<S>) -> Cx<'_, P, S> {
         Cx::new(self.cell, self.local, promise)
     }
@@ -686,6 +691,11 @@ impl<R: 'static> ReplyToken<R> {
         if let Some(slot) = self.0.take() {
             slot.answer(Err(CallError::Faulted(fault)));
         }
+    }
+
+    /// Where the answer goes, for whoever owes it from now on.
+    pub(crate) fn into_slot(mut self) -> Option<Arc<dyn ReplySlot<R>>> {
+        self.0.take()
     }
 
     /// True if somebody waits for it: the message was called and not sent.

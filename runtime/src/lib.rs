@@ -29,6 +29,7 @@ mod outside;
 mod parcel;
 mod parcels;
 mod parker;
+mod patterns;
 mod pending;
 mod permit;
 mod processor;
@@ -63,6 +64,10 @@ pub use mailbox::{Lane, LaneId, MailboxOptions};
 pub use name::{NAME_BYTES_MAX, Name, NameError};
 pub use outbox::{Attempt, OUTBOX_CAPACITY, OutboxKey, Undelivered};
 pub use outside::Outside;
+pub use patterns::{
+    Behaviour, BroadcastError, Group, GroupChange, GroupEvent, Keyed, KeyedError, PoolAddress,
+    Probe, Recorder, Sent, StashFull, TestCx, behaviour,
+};
 pub use pending::{Operation, Pending};
 pub use permit::Permit;
 pub use processor::{

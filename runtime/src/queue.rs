@@ -288,6 +288,11 @@ impl<I: Items, F> Queue<I, F> {
         self.items.is_empty()
     }
 
+    /// True if nothing is queued, no place is reserved and nobody stands in line.
+    pub fn is_untouched(&self) -> bool {
+        self.items.is_empty() && self.reserved == 0 && self.waiting.is_none()
+    }
+
     /// How many places there are.
     #[inline]
     pub fn capacity(&self) -> usize {

@@ -37,9 +37,9 @@ pub struct ProcessorSnapshot {
     pub stalled: bool,
     /// Messages that came in, also those that the policy dropped at once.
     pub received: u64,
-    /// Messages whose handler was entered.
+    /// Messages whose handler was entered; one that was set aside counts when it is handled again.
     pub handled: u64,
-    /// Messages that wait.
+    /// Messages that wait; those that were set aside ([`Cx::stash`](crate::Cx::stash)), too.
     pub queued: u64,
     /// Messages that were dropped, by cause.
     pub dropped: Drops,

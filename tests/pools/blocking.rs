@@ -146,3 +146,35 @@ fn handlers_that_take_long_run_side_by_side() {
     calls.into_iter().for_each(|call| call.wait().unwrap());
     assert_eq!(node.now() - before, SECOND);
 }
+
+/// Handlers that block had spare threads started, and when they went on, one thread too many went to sleep for good while it
+/// counted as searching for work. Whoever added work after that relied on it and woke nobody: the pool stood still.
+#[test]
+fn a_thread_that_is_one_too_many_does_not_count_as_searching_while_it_sleeps() {
+    for seed in 0..60 {
+        let node = simulated(seed);
+        let pool = node.pool("workers", 3).unwrap();
+        let workers: Vec<_> = (0..4)
+            .map(|n| {
+                let work = closure(|_: u32, cx: &mut Cx<'_, _>| busy(cx, SECOND / 1000));
+                let two = MailboxOptions::bounded(2);
+                pool.spawn_with(&format!("worker {n}"), two, work).unwrap()
+            })
+            .collect();
+        for s in 0..3 {
+            let workers = workers.clone();
+            let send = closure(move |(): (), cx: &mut Cx<'_, _>| {
+                for n in 0..20 {
+                    let _full = workers[n % 4].try_send(0);
+                    busy(cx, SECOND / 1000);
+                }
+            });
+            let sender = node.spawn_thread(&format!("sender {s}"), send).unwrap();
+            sender.send(()).unwrap();
+        }
+        node.advance(SECOND);
+        for worker in &workers {
+            assert_eq!(worker.snapshot().queued, 0, "seed {seed}");
+        }
+    }
+}

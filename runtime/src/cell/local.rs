@@ -28,6 +28,10 @@ pub(crate) struct Local<P: Processor> {
     /// The high lane has something.
     pub(super) high: bool,
     pub(super) high_run: u32,
+    /// What is handled is a message of the mailbox, counted as handled, and was not set aside yet.
+    pub(super) by_mail: bool,
+    /// How many at the front of `batch` were set aside before, and are back: see `put_back.rs`.
+    pub(super) put_back: usize,
     /// Whose turn it is: control, messages, lanes.
     pub(super) turn: u8,
     /// What was taken out of the normal lane and is not handled yet.
@@ -70,6 +74,8 @@ impl<P: Processor> Local<P> {
             down: false,
             high: false,
             high_run: 0,
+            by_mail: false,
+            put_back: 0,
             turn: 0,
             batch: Parcels::default(),
             pace: Pace::default(),

@@ -38,13 +38,16 @@
 //! | everything else of `Local`         | types that are `Send` by themselves (a test in `local.rs` says so to the compiler)     |
 
 mod end;
+mod load;
 mod local;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod pace;
 mod place;
 mod push;
+mod put_back;
 mod restart;
+mod retire;
 mod settle;
 mod visit;
 

@@ -37,6 +37,7 @@ impl<P: Processor> Cell<P> {
     pub(super) fn open(&self, local: &mut Local<P>) {
         let domain = Domain::of(&self.driver, self.id);
         current::enter(self.id, domain, self.driver.is_own(), &mut local.outbox);
+        local.by_mail = false;
     }
 
     pub(super) fn close_visit(&self, body: &mut Body<'_, P>) {
@@ -453,6 +454,7 @@ impl<P: Processor> Cell<P> {
     }
 
     fn step_control(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> bool {
+        local.by_mail = false;
         while let Some(control) = local.control.pop_front() {
             match control {
                 Control::Tick { slot, generation } => {
@@ -513,6 +515,7 @@ impl<P: Processor> Cell<P> {
         if local.stalled && !local.pass {
             return false;
         }
+        local.by_mail = false;
         // Each ready lane is asked at most once; one that served goes to the back.
         for _ in 0..local.ready.len() {
             let Some(id) = local.ready.pop_front() else {
@@ -554,7 +557,10 @@ impl<P: Processor> Cell<P> {
         };
         let progress = hot.flags;
         let rest = local.batch.len();
-        if rest != progress.rest() {
+        if local.put_back > 0 {
+            // It was set aside and holds no place of the mailbox: none becomes free.
+            local.put_back -= 1;
+        } else if rest != progress.rest() {
             if progress.own.manner.is_unbounded() {
                 progress.step_unwatched(rest);
             } else if progress.step(rest) {
@@ -611,6 +617,7 @@ impl<P: Processor> Cell<P> {
     ) {
         hot.counters.last_type.set(message_type);
         local.messages += 1;
+        local.by_mail = true;
         count(&hot.counters.handled, 1);
     }
 
