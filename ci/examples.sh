@@ -24,6 +24,7 @@ for example in examples/*.rs; do
       run vitals --seconds 3
       run vitals --seconds 3 --processes
       ;;
+    wordcount) run wordcount runtime --extensions rs,md --top 5 ;;
     *) run "$name" ;;
   esac
 done

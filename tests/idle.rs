@@ -73,6 +73,27 @@ fn a_thousand_processors_without_messages_wake_nobody() {
     let waits = node.spawn_thread("silence", waits).unwrap();
     waits.send(false).unwrap();
     told.recv().unwrap();
+    // A pool of which a thread has blocked: the spare one that took its place has nothing to do any more.
+    let pool = node.pool("spare", 1).unwrap();
+    let (ask, asked) = std::sync::mpsc::channel();
+    let blocks = closure(move |(): (), cx: &mut Cx<'_, _>| cx.block(|| asked.recv()));
+    let blocks = pool.spawn("blocks", blocks).unwrap();
+    let other = pool.spawn("other", closure(|(): (), _cx| ())).unwrap();
+    blocks.send(()).unwrap();
+    // Handled by the spare thread: the other one blocks.
+    let snapshot = || {
+        node.snapshot()
+            .runtime
+            .drivers
+            .into_iter()
+            .find(|d| d.name == "spare")
+    };
+    while snapshot().is_none_or(|pool| pool.blocked == 0) {
+        std::thread::yield_now();
+    }
+    other.call(()).wait().unwrap();
+    ask.send(()).unwrap();
+    other.call(()).wait().unwrap();
     // Sleeps: that nothing happens shows only as time goes by. The first wait lets spinning threads go to sleep, and the monitor
     // look for the last time.
     std::thread::sleep(Duration::from_secs(2));

@@ -25,13 +25,14 @@ pub const FROM_THREAD: Question = Question {
 
 /// Returns the answers of `mproc`.
 pub fn workloads() -> Vec<Workload> {
-    vec![Workload {
+    let by = |variant, run| Workload {
         question: &FROM_THREAD,
         who: MPROC,
-        variant: "default",
+        variant,
         n: 200_000,
-        run: mproc,
-    }]
+        run,
+    };
+    vec![by("default", mproc), by("pool", mproc_on_pool)]
 }
 
 struct Server;
@@ -50,6 +51,13 @@ impl Handle<u64> for Server {
 fn mproc(n: u64) -> Answer {
     let node = Node::with_options(Options::default());
     let server = node.spawn_thread("server", Server)?;
+    measure(n, |request| server.call(request).wait())
+}
+
+/// A processor on a pool of two threads.
+fn mproc_on_pool(n: u64) -> Answer {
+    let node = Node::with_options(Options::default());
+    let server = node.pool("pool", 2)?.spawn("server", Server)?;
     measure(n, |request| server.call(request).wait())
 }
 

@@ -73,6 +73,11 @@ struct Arguments {
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
 
+    /// Operations in a run, instead of what each workload has. It must suit the question: 4 senders share equally, a tree has a
+    /// power of 10 leaves.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    n: Option<u64>,
+
     /// Print one line of JSON for each result instead of tables.
     #[arg(long)]
     json: bool,
@@ -133,7 +138,7 @@ fn answer(suite: &Suite, arguments: &Arguments) -> Result<(), Failure> {
     let questions = questions(&arguments.question)?;
     let asked: Vec<(&Question, Vec<Workload>)> = questions
         .iter()
-        .map(|question| (*question, asked(suite, question, &arguments.who)))
+        .map(|question| (*question, asked(suite, question, arguments)))
         .filter(|(_, workloads)| !workloads.is_empty())
         .collect();
     if asked.is_empty() {
@@ -187,7 +192,7 @@ fn write_results(
     let Some(path) = &suite.results else {
         return Ok(());
     };
-    if arguments.question != "all" || !arguments.who.is_empty() {
+    if arguments.question != "all" || !arguments.who.is_empty() || arguments.n.is_some() {
         return Ok(());
     }
     fs::write(
@@ -227,13 +232,17 @@ fn questions(name: &str) -> Result<Vec<&'static Question>, Failure> {
     }
 }
 
-fn asked(suite: &Suite, question: &Question, who: &[String]) -> Vec<Workload> {
+fn asked(suite: &Suite, question: &Question, arguments: &Arguments) -> Vec<Workload> {
+    let who = &arguments.who;
     suite
         .workloads
         .iter()
         .filter(|workload| workload.question.name == question.name)
         .filter(|workload| who.is_empty() || who.iter().any(|name| name == workload.who))
-        .copied()
+        .map(|workload| Workload {
+            n: arguments.n.unwrap_or(workload.n),
+            ..*workload
+        })
         .collect()
 }
 

@@ -71,6 +71,9 @@ pub struct Extra {
     /// 99th percentile of latency in nanoseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p99: Option<f64>,
+    /// Context switches per second of the whole process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub switches: Option<f64>,
 }
 
 /// Measures wall time and CPU time over the same interval.
@@ -221,6 +224,7 @@ fn figure(workload: &Workload, measured: &[Measured]) -> Figure {
             bytes: extra(|e| e.bytes),
             p50: extra(|e| e.p50),
             p99: extra(|e| e.p99),
+            switches: extra(|e| e.switches),
         },
     }
 }

@@ -13,20 +13,26 @@
 //! [`Workload`]: harness::Workload
 //! [`Suite`]: cli::Suite
 
+pub mod alone;
 pub mod call;
 pub mod check;
 pub mod cli;
+pub mod fairness;
 pub mod fan_out;
 pub mod harness;
+pub mod idle;
 pub mod links;
 pub mod neighbours;
 pub mod payload;
 pub mod ping_pong;
 pub mod processes;
 pub mod report;
+pub mod ring;
 pub mod send;
 pub mod shm_ping;
 pub mod shm_stream;
+pub mod skynet;
+pub mod spawn;
 
 use harness::{Question, Workload};
 use processes::Side;
@@ -39,6 +45,11 @@ pub const QUESTIONS: &[&Question] = &[
     &ping_pong::TWO_DRIVERS,
     &call::FROM_THREAD,
     &fan_out::FAN_OUT_8,
+    &ring::RING,
+    &skynet::SKYNET,
+    &spawn::SPAWN,
+    &fairness::FAIRNESS,
+    &idle::IDLE,
     &shm_ping::SHM_PING,
     &shm_ping::SHM_PING_WRITTEN,
     &shm_stream::SHM_STREAM,
@@ -56,6 +67,11 @@ pub fn workloads() -> Vec<Workload> {
     all.extend(ping_pong::workloads());
     all.extend(call::workloads());
     all.extend(fan_out::workloads());
+    all.extend(ring::workloads());
+    all.extend(skynet::workloads());
+    all.extend(spawn::workloads());
+    all.extend(fairness::workloads());
+    all.extend(idle::workloads());
     all.extend(shm_ping::workloads());
     all.extend(shm_stream::workloads());
     all.extend(links::workloads());
@@ -65,6 +81,8 @@ pub fn workloads() -> Vec<Workload> {
 /// Returns what other processes do for the answers of `mproc`.
 pub fn sides() -> Vec<Side> {
     let mut all = Vec::new();
+    all.extend(spawn::sides());
+    all.extend(idle::sides());
     all.extend(shm_ping::sides());
     all.extend(shm_stream::sides());
     all.extend(links::sides());

@@ -5,7 +5,7 @@
 //! - *Several messages are in flight*, and throughput is measured: there is one ball. It carries its
 //!   number, and each side checks that it is the one that is due.
 //! - *Two tasks on one executor seldom cross cores*, and their figure would pass for one of two
-//!   threads: where a peer has an executor of two workers, that is the variant `one_executor`, which
+//!   threads: where a peer has an executor of two workers, that is the variant `pool`, which
 //!   is compared with nothing else. In the other variants each side has its own thread.
 //! - *Sleeping and spinning are different questions*: waking a thread costs many times the hand-over.
 //!   So `spinning` never sleeps, `parked` sleeps at once, and `spin_then_park` is in between; the
@@ -64,6 +64,13 @@ pub fn workloads() -> Vec<Workload> {
             n: 5_000,
             run: |n| on_two_drivers(n, Idle::Park),
         },
+        Workload {
+            question: &TWO_DRIVERS,
+            who: MPROC,
+            variant: "pool",
+            n: 500_000,
+            run: on_a_pool,
+        },
     ]
 }
 
@@ -116,6 +123,18 @@ fn on_two_drivers(n: u64, idle: Idle) -> Answer {
     play(
         &node.spawn_thread("first", first)?,
         &node.spawn_thread("second", second)?,
+        &outcome,
+    )
+}
+
+/// Both where a pool of two threads thinks best.
+fn on_a_pool(n: u64) -> Answer {
+    let node = Node::with_options(Options::default());
+    let pool = node.pool("table", 2)?;
+    let (first, second, outcome) = seats(n);
+    play(
+        &pool.spawn("first", first)?,
+        &pool.spawn("second", second)?,
         &outcome,
     )
 }

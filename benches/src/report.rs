@@ -29,6 +29,10 @@ pub fn table(figures: &[Figure], parties: &[Party]) -> String {
         ("bytes", figures.iter().any(|f| f.extra.bytes.is_some())),
         ("p50 ns", figures.iter().any(|f| f.extra.p50.is_some())),
         ("p99 ns", figures.iter().any(|f| f.extra.p99.is_some())),
+        (
+            "switches/s",
+            figures.iter().any(|f| f.extra.switches.is_some()),
+        ),
     ];
     let mut header = vec![
         "variant",
@@ -56,7 +60,12 @@ pub fn table(figures: &[Figure], parties: &[Party]) -> String {
             ratio(figure, best_peer(figure, figures)),
             ratio(figure, limit(figure, figures)),
         ];
-        let values = [figure.extra.bytes, figure.extra.p50, figure.extra.p99];
+        let values = [
+            figure.extra.bytes,
+            figure.extra.p50,
+            figure.extra.p99,
+            figure.extra.switches,
+        ];
         for ((_, any), value) in extra.iter().zip(values) {
             if *any {
                 row.push(value.map_or_else(|| "-".to_owned(), number));

@@ -53,6 +53,7 @@ pub fn workloads() -> Vec<Workload> {
         by(&SEND_4, "unbounded", 4_000_000, |n| {
             mproc(n, 4, MailboxOptions::unbounded())
         }),
+        by(&SEND_4, "pool", 4_000_000, |n| mproc_on_pool(n, 4)),
     ]
 }
 
@@ -72,6 +73,20 @@ fn mproc(n: u64, senders: u64, mailbox: MailboxOptions) -> Answer {
     let node = Node::with_options(Options::default());
     let (sink, outcome) = Sink::new(senders);
     let address = node.spawn_thread_with("sink", mailbox, sink)?;
+    measure(
+        n,
+        senders,
+        move |payload| address.send(payload).expect("the processor is there"),
+        || outcome.wait(),
+    )
+}
+
+/// Plain threads send to a processor on a pool of two.
+fn mproc_on_pool(n: u64, senders: u64) -> Answer {
+    let node = Node::with_options(Options::default());
+    let pool = node.pool("pool", 2)?;
+    let (sink, outcome) = Sink::new(senders);
+    let address = pool.spawn_with("sink", MailboxOptions::unbounded(), sink)?;
     measure(
         n,
         senders,

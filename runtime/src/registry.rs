@@ -101,6 +101,12 @@ impl Registry {
         (there.id() == cell.id()).then_some(at)
     }
 
+    /// The processors of one block: `None` behind the last block. For a look at all that takes the lock for a few at a time.
+    pub(crate) fn block(&self, number: usize) -> Option<Vec<CellRef>> {
+        let block = self.cells.blocks.get(number)?;
+        Some(block.places.iter().flatten().cloned().collect())
+    }
+
     /// All processors, the oldest first.
     pub(crate) fn all(&self) -> Vec<CellRef> {
         let mut all: Vec<_> = self.cells.iter().cloned().collect();

@@ -371,7 +371,8 @@ impl RuntimeCore {
     fn wait_until_quiet(&self, limit: Duration) {
         let deadline = self.world.now().checked_add(limit);
         let _watches = self.watch_idle();
-        while !self.cells().iter().all(|cell| cell.is_quiet()) {
+        let mut from = 0;
+        while !self.all_quiet(&mut from) {
             if deadline.is_some_and(|d| self.world.now() >= d) {
                 return;
             }
@@ -450,9 +451,8 @@ impl RuntimeCore {
         let half = before.checked_add(limit / 2);
         let mut quiet_before = None;
         let drivers = self.drivers();
-        self.wait_serving(half, Some(&mut quiet_before), || {
-            self.cells().iter().all(|cell| cell.is_quiet())
-        });
+        let mut from = 0;
+        self.wait_serving(half, Some(&mut quiet_before), || self.all_quiet(&mut from));
         // Asked for again: one that was being made when the end began may have joined since.
         for driver in self.drivers() {
             driver.end_when_empty();
@@ -493,7 +493,7 @@ impl RuntimeCore {
         &self,
         deadline: Option<Instant>,
         mut seen: Option<&mut Option<u64>>,
-        done: impl Fn() -> bool,
+        mut done: impl FnMut() -> bool,
     ) -> bool {
         loop {
             let scripts = current::scripts();
@@ -525,16 +525,46 @@ impl RuntimeCore {
         }
     }
 
+    /// True if no processor has anything to do. There may be millions, and this is asked whenever a driver becomes idle, so it
+    /// begins with the block in which it found one the last time (`from`), and ends with the first it finds.
+    fn all_quiet(&self, from: &mut usize) -> bool {
+        let is_quiet = |number: usize| {
+            // Looked at, and dropped, without the registry's lock.
+            let cells = self.registry.lock().block(number);
+            cells.map(|cells| cells.iter().all(|cell| cell.is_quiet()))
+        };
+        for number in *from.. {
+            match is_quiet(number) {
+                Some(true) => {}
+                Some(false) => {
+                    *from = number;
+                    return false;
+                }
+                None => break,
+            }
+        }
+        for number in 0..*from {
+            if is_quiet(number) == Some(false) {
+                *from = number;
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Changes whenever anybody has handled something.
     fn received(&self) -> u64 {
-        let living: u64 = self
-            .cells()
-            .iter()
-            .map(|cell| {
-                let s = cell.snapshot();
-                s.received + s.busy_ns
-            })
-            .sum();
-        living + self.ended.lock().received
+        let mut sum = 0;
+        for number in 0.. {
+            let Some(cells) = self.registry.lock().block(number) else {
+                break;
+            };
+            sum += cells
+                .iter()
+                .map(|cell| cell.received_and_busy())
+                .sum::<u64>();
+        }
+        sum + self.ended.lock().received
     }
 }
 

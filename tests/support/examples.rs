@@ -8,7 +8,14 @@ use std::{
 };
 
 /// Those that tests run.
-const EXAMPLES: [&str; 5] = ["deadlock", "frames", "supervise", "two_processes", "vitals"];
+const EXAMPLES: [&str; 6] = [
+    "deadlock",
+    "frames",
+    "supervise",
+    "two_processes",
+    "vitals",
+    "wordcount",
+];
 
 /// Builds them, which `cargo test` with a chosen test does not, and returns where this one is.
 pub(crate) fn example(name: &str) -> PathBuf {

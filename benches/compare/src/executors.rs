@@ -4,13 +4,16 @@
 //! runtime of the kind `current_thread`; for actix, an `Arbiter`.
 
 use std::{
+    io,
+    pin::pin,
     sync::mpsc,
+    task::{Context, Poll, Waker},
     thread::{self, JoinHandle},
 };
 
 use actix::{Arbiter, ArbiterHandle, System};
 use tokio::{
-    runtime::{Builder, Handle},
+    runtime::{Builder, Handle, Runtime},
     sync::oneshot,
 };
 
@@ -101,5 +104,21 @@ impl Drop for ActixThreads {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// A tokio runtime of two workers, the counterpart of a pool of two threads.
+pub(crate) fn two_workers() -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+}
+
+/// Runs a future that has nothing to wait for, as sending without a bound: it must be asked once.
+pub(crate) fn at_once<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("there is nothing to wait for"),
     }
 }

@@ -8,11 +8,16 @@ mod actors;
 mod call;
 mod ends;
 mod executors;
+mod fairness;
 mod fan_out;
+mod idle;
 mod ping_pong;
+mod ring;
 mod send;
 mod shm_ping;
 mod shm_stream;
+mod skynet;
+mod spawn;
 mod versions;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -25,10 +30,17 @@ fn main() -> ExitCode {
     workloads.extend(ping_pong::workloads());
     workloads.extend(call::workloads());
     workloads.extend(fan_out::workloads());
+    workloads.extend(ring::workloads());
+    workloads.extend(skynet::workloads());
+    workloads.extend(spawn::workloads());
+    workloads.extend(fairness::workloads());
+    workloads.extend(idle::workloads());
     workloads.extend(shm_ping::workloads());
     workloads.extend(shm_stream::workloads());
 
     let mut sides = mproc_benches::sides();
+    sides.extend(spawn::sides());
+    sides.extend(idle::sides());
     sides.extend(shm_ping::sides());
     sides.extend(shm_stream::sides());
 

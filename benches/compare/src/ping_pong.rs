@@ -48,15 +48,9 @@ pub(crate) fn workloads() -> Vec<Workload> {
         two("kameo", "parked", 5_000, |n| on_two_threads(n, kameo)),
         two("ractor", "parked", 5_000, |n| on_two_threads(n, ractor)),
         two("actix", "parked", 5_000, |n| actix(n, 2)),
-        two("tokio", "one_executor", 500_000, |n| {
-            on_two_workers(n, tokio)
-        }),
-        two("kameo", "one_executor", 200_000, |n| {
-            on_two_workers(n, kameo)
-        }),
-        two("ractor", "one_executor", 200_000, |n| {
-            on_two_workers(n, ractor)
-        }),
+        two("tokio", "pool", 500_000, |n| on_two_workers(n, tokio)),
+        two("kameo", "pool", 200_000, |n| on_two_workers(n, kameo)),
+        two("ractor", "pool", 200_000, |n| on_two_workers(n, ractor)),
     ]
 }
 

@@ -14,6 +14,7 @@ const CRATES: &[(&str, &str)] = &[
     ("kameo", "kameo"),
     ("ractor", "ractor"),
     ("actix", "actix"),
+    ("xtra", "xtra"),
     ("iceoryx2", "iceoryx2"),
     ("zmq", "zmq"),
 ];

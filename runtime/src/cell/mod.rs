@@ -137,6 +137,8 @@ pub(crate) trait AnyCell: Send + Sync {
     fn head(&self) -> Option<u64>;
     /// True if nothing is queued, running or waiting for room.
     fn is_quiet(&self) -> bool;
+    /// A number that grows with each message that comes and with the time spent in handlers.
+    fn received_and_busy(&self) -> u64;
     /// True if a message or an item of a subscription waits to be handled.
     fn has_queued(&self) -> bool;
     /// Tells `watcher` when it ends, or at once if it has.
@@ -540,6 +542,10 @@ impl<P: Processor> AnyCell for Cell<P> {
         !lanes.normal.own.scheduled
             && !lanes.normal.own.stalled
             && self.counters().since.load(Acquire) == 0
+    }
+
+    fn received_and_busy(&self) -> u64 {
+        self.lanes().lock().received + self.counters().busy.load(Relaxed)
     }
 
     fn has_queued(&self) -> bool {

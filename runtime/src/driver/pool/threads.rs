@@ -189,20 +189,29 @@ impl DriverCore {
             }
         }
         worker::give_away(pool, self.id());
+        let activity = pool.workers[number].get().map(|worker| &worker.activity);
+        // Or the monitor would stay awake for its sake.
+        if let Some(activity) = activity {
+            activity.sleeps();
+        }
         loop {
             let mut threads = pool.threads.lock();
             let Some(at) = threads.retired.iter().position(|(n, _)| *n == number) else {
-                return true;
+                break;
             };
             if pool.ending.load(SeqCst) {
                 threads.retired.swap_remove(at);
                 threads.running += 1;
-                return true;
+                break;
             }
             drop(threads);
             self.runtime().a_driver_is_idle();
             self.world().park(None);
         }
+        if let Some(activity) = activity {
+            self.woke_up(activity);
+        }
+        true
     }
 
     /// The monitor has found that a worker's visit takes long, while work waits and nobody takes it: another thread takes
