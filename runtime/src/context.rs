@@ -340,7 +340,8 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
     /// meanwhile, so that the other members go on; on every other driver it just runs `work`, because its members may not move
     /// to another thread.
     ///
-    /// Waiting for mproc's own operations ([`Pending::wait`] and the like) does this by itself.
+    /// Waiting for mproc's own operations ([`Pending::wait`] and the like) does this by itself. What the handler has sent before
+    /// is on its way already, unless it found no room: then it goes on after the handler, as always.
     ///
     /// # Examples
     ///

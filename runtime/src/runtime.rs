@@ -300,15 +300,26 @@ impl RuntimeCore {
     /// Files a driver. One that shares its name with its only processor (`named` false) leaves the name to that.
     pub(crate) fn add_driver(&self, driver: &Arc<DriverCore>, named: bool) -> Result<(), Error> {
         let name = driver.name();
-        if self.is_ending() {
+        let ended = || {
             let text = format!("cannot make driver {name:?}: the node has ended");
-            return Err(Error::new(ErrorKind::Closed, text));
+            Error::new(ErrorKind::Closed, text)
+        };
+        if self.is_ending() {
+            return Err(ended());
         }
         if named && !self.registry.lock().add_driver(name, driver.id()) {
             let text = format!("cannot make driver {name:?}: the name is taken");
             return Err(Error::new(ErrorKind::NameTaken, text));
         }
         self.drivers.lock().insert(driver.id(), driver.clone());
+        if self.is_ending() {
+            // Whoever ends the node says so, and looks then which drivers there are: perhaps before this one was there.
+            let _driver = self.drivers.lock().remove(&driver.id());
+            if named {
+                self.registry.lock().remove_driver(name, driver.id());
+            }
+            return Err(ended());
+        }
         Ok(())
     }
 
@@ -734,7 +745,7 @@ impl Runtime {
     ///
     /// # Errors
     ///
-    /// As [`driver`](Self::driver), and [`ErrorKind::InvalidSetting`] for 0 threads.
+    /// As [`driver`](Self::driver), and [`ErrorKind::InvalidSetting`] for 0 threads, or more than 65536 with the spare ones.
     pub fn pool(&self, name: &str, threads: usize) -> Result<Pool, Error> {
         self.pool_with(name, PoolOptions::threads(threads))
     }
@@ -749,7 +760,7 @@ impl Runtime {
     }
 
     /// Spawns a processor on the node's default pool, which is made at the first use: `default pool`, with as many threads as
-    /// there are cores, at least 2.
+    /// there are cores, at least 2. It ends with the node; once it was shut down by itself, no other takes its place.
     ///
     /// # Errors
     ///

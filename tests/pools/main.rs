@@ -2,6 +2,7 @@
 
 mod blocking;
 mod ends;
+mod long;
 mod order;
 mod scheduling;
 

@@ -36,6 +36,8 @@ pub(crate) struct Visit {
     pub(crate) of: ProcessorId,
     /// It has been reported, or is known to wait: the monitor need not stay awake for it.
     pub(crate) is_known: bool,
+    /// It has been reported.
+    pub(crate) is_reported: bool,
 }
 
 impl Activity {
@@ -63,10 +65,12 @@ impl Activity {
     pub(crate) fn visit(&self) -> Option<Visit> {
         let number = self.visits.load(Acquire);
         let of = ProcessorId::from_number(self.handling.load(Relaxed))?;
+        let flags = self.flags.load(Relaxed);
         Some(Visit {
             number,
             of,
-            is_known: self.flags.load(Relaxed) & (BLOCKED | REPORTED) != 0,
+            is_known: flags & (BLOCKED | REPORTED) != 0,
+            is_reported: flags & REPORTED != 0,
         })
     }
 
@@ -104,8 +108,12 @@ impl Activity {
         self.flags.fetch_and(!BLOCKED, AcqRel);
     }
 
-    pub(crate) fn report(&self) {
+    /// A visit is reported, unless it is over: then the next one would not be watched.
+    pub(crate) fn report(&self, visit: u64) {
         self.flags.fetch_or(REPORTED, AcqRel);
+        if self.visits.load(Acquire) != visit {
+            self.flags.fetch_and(!REPORTED, AcqRel);
+        }
     }
 
     pub(crate) fn sleeps(&self) {

@@ -443,6 +443,12 @@ impl DriverCore {
         }
     }
 
+    /// True if a deadline has come, and nobody has told those who wait for it.
+    fn has_due(&self) -> bool {
+        let now = self.runtime.nanos_since_start(self.world().now());
+        self.nearest_ns.load(Relaxed) <= now
+    }
+
     fn nearest_deadline(&self) -> Option<Instant> {
         self.deadlines.lock().nearest()
     }
@@ -568,7 +574,10 @@ impl DriverCore {
     /// Ends what is left, on the driver's thread.
     fn finish(self: &Arc<Self>) {
         drop(self.inbox.close());
-        drop(current::ready(ReadyCells::take_all));
+        if !self.is_pool() {
+            // A pool has none, and may be ended by a thread that keeps those of another driver: the one that made it in vain.
+            drop(current::ready(ReadyCells::take_all));
+        }
         // Again, as long as what ends leaves more behind.
         while self.has_members() {
             let members = self.members();

@@ -7,12 +7,13 @@
 //! It is awake only while some driver is: a driver that wakes up wakes the monitor if that is asleep. Both sides say first
 //! and look then (SeqCst throughout): the driver says that it is awake and looks whether the monitor sleeps; the monitor says
 //! that it sleeps and looks whether a driver is awake. So one of them sees the other. A visit that is known to wait, or was
-//! reported, does not keep it awake; the end of such a visit wakes it.
+//! reported, does not keep it awake; the end of one that was reported wakes it. So nobody looks for work that comes later
+//! to a pool of which all threads are inside such visits: before the monitor sleeps, one of their places is given away.
 //!
 //! Scripts are not watched: what they do between two spins is nobody's business. There is no monitor in a simulated world,
 //! where no handler takes time.
 
-use super::activity::Activity;
+use super::activity::{Activity, Visit};
 use super::{DriverCore, Kind};
 use crate::hook;
 use crate::id::DriverId;
@@ -177,16 +178,22 @@ fn look(
             if !visit.is_known {
                 next = shorter(next, driver);
                 if now.saturating_duration_since(seen.since) >= LONG {
-                    activity.report();
+                    activity.report(visit.number);
                     report(driver, visit.of);
                 }
             }
-            if seen.looks > 1 {
-                long.push((number, activity, visit.number));
+            if seen.looks > 1 || visit.is_reported {
+                long.push((number, activity, visit));
             }
         }
-        driver.relieve(&long);
+        if driver.relieve(&long) {
+            next = shorter(next, driver);
+        }
     }
+    // Some are of drivers that have ended.
+    let mut living: Vec<_> = drivers.iter().map(|driver| driver.id()).collect();
+    living.sort_unstable();
+    seen.retain(|(driver, _), _| living.binary_search(driver).is_ok());
     next
 }
 
@@ -216,21 +223,34 @@ impl DriverCore {
             .chain(pool)
     }
 
-    /// Some of a pool's threads are inside long visits: sees to what waits for them.
-    fn relieve(self: &Arc<Self>, long: &[(usize, &Activity, u64)]) {
-        let Some(pool) = self.pool() else { return };
+    /// Some of a pool's threads are inside long visits: sees to what waits for them, and to what will. True if that is
+    /// to be looked at again.
+    fn relieve(self: &Arc<Self>, long: &[(usize, &Activity, Visit)]) -> bool {
+        let Some(pool) = self.pool() else {
+            return false;
+        };
         for &(number, _, _) in long {
             pool.empty_slot(number);
         }
-        if long.is_empty() || !pool.is_stuck(long.len()) {
-            return;
+        // Others run in the places of the rest.
+        let holding = || {
+            long.iter()
+                .filter(|(_, activity, _)| !activity.is_replaced())
+        };
+        let Some((_, activity, visit)) = holding().next() else {
+            return false;
+        };
+        if !pool.is_held_by(holding().count()) {
+            return false;
+        }
+        // Of what comes after all are known, nobody will know.
+        let all_are_known = holding().all(|(_, _, visit)| visit.is_known);
+        if !(all_are_known || pool.has_work() || self.has_due()) {
+            return false;
         }
         // One at a time: if work still waits at the next look, another follows.
-        if let Some(&(_, activity, visit)) =
-            long.iter().find(|(_, activity, _)| !activity.is_replaced())
-        {
-            self.lend(activity, visit);
-        }
+        self.lend(activity, visit.number);
+        true
     }
 
     /// A thread of this driver has been asleep.
@@ -251,3 +271,6 @@ impl DriverCore {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -38,6 +38,8 @@ use std::time::Duration;
 
 /// How many threads may be started in the place of blocked ones, if nobody says otherwise.
 const SPARES: usize = 64;
+/// More threads than this no pool has, with the spare ones: place for what they share is made with the pool.
+const THREADS_MAX: usize = 1 << 16;
 
 /// How a pool is made.
 #[derive(Clone, Debug)]
@@ -48,7 +50,7 @@ pub struct PoolOptions {
 }
 
 impl PoolOptions {
-    /// A pool of so many threads, at least 1.
+    /// A pool of so many threads: at least 1, and with the spare ones at most 65536.
     pub fn threads(threads: usize) -> Self {
         Self {
             threads,
@@ -67,7 +69,8 @@ impl PoolOptions {
         &self.each_thread
     }
 
-    /// At most so many further threads are started in the place of those that are blocked, 64 unless told otherwise. When all are
+    /// At most so many further threads are started in the place of those that are blocked, or that take long, 64 unless told
+    /// otherwise. When all are
     /// in use, members wait until one of the blocked handlers goes on; that is reported by name, and counted in the
     /// [snapshot](crate::DriverSnapshot::exhausted).
     pub fn spares(mut self, spares: usize) -> Self {
@@ -136,7 +139,7 @@ impl PoolCore {
     }
 
     /// True if there is work: see `../sleep/README.md`.
-    fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         !self.injector.is_empty() || self.workers().any(|w| !w.stealer.is_empty())
     }
 
@@ -183,10 +186,10 @@ impl PoolCore {
         self.workers().map(|worker| &worker.activity)
     }
 
-    /// Nobody is there for the work that waits, because so many threads are inside long visits.
-    pub(super) fn is_stuck(&self, long: usize) -> bool {
+    /// Nobody is there for work, because as many threads as run are inside long visits.
+    pub(super) fn is_held_by(&self, long: usize) -> bool {
         let running = self.threads.lock().running();
-        self.has_work() && self.sleep.asleep() == 0 && long >= running
+        self.sleep.asleep() == 0 && long >= running
     }
 
     /// What waits in the slot of a worker whose visit takes long is work for the others.
@@ -230,6 +233,16 @@ pub(crate) fn new_pool(
     let name = Name::new(name)?;
     if options.threads == 0 {
         let text = format!("cannot make pool {name:?}: it needs at least 1 thread, not 0");
+        return Err(Error::new(ErrorKind::InvalidSetting, text));
+    }
+    let most = options.threads.checked_add(options.spares);
+    if most.is_none_or(|most| most > THREADS_MAX) {
+        let PoolOptions {
+            threads, spares, ..
+        } = options;
+        let text = format!(
+            "cannot make pool {name:?}: {threads} threads and {spares} spare ones are more than {THREADS_MAX}"
+        );
         return Err(Error::new(ErrorKind::InvalidSetting, text));
     }
     options.each_thread.check(&runtime.world, name.as_str())?;

@@ -13,11 +13,15 @@
 use super::queues::WorkerQueue;
 use super::{PoolCore, WorkerCounters, WorkerShared, worker};
 use crate::driver::{Activity, DriverCore};
+use crate::hook;
 use crate::sync::{Mutex, SeqCst};
-use crate::{current, hook};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// That no thread is left is told no more often than this; it is counted each time.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -30,8 +34,8 @@ pub(super) struct Threads {
     retired: Vec<(usize, Waker)>,
     /// How often a thread blocked and nothing could take its place.
     exhausted: u64,
-    /// That has been told since there was room last.
-    is_told: bool,
+    /// When that was told last.
+    told: Option<Instant>,
 }
 
 /// What to do when a thread has blocked.
@@ -71,7 +75,7 @@ impl Threads {
         number
     }
 
-    fn stop_running(&mut self, wanted: usize, most: usize) -> Replace {
+    fn stop_running(&mut self, wanted: usize, most: usize, now: Instant) -> Replace {
         self.running -= 1;
         if self.running >= wanted {
             return Replace::Nothing;
@@ -84,7 +88,13 @@ impl Threads {
             return Replace::Start(self.start_one());
         }
         self.exhausted += 1;
-        let tell = self.running == 0 && !std::mem::replace(&mut self.is_told, true);
+        let is_news = self
+            .told
+            .is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY);
+        let tell = self.running == 0 && is_news;
+        if tell {
+            self.told = Some(now);
+        }
         Replace::Exhausted { tell }
     }
 }
@@ -98,11 +108,8 @@ impl DriverCore {
         for _ in 0..pool.options.threads {
             let number = pool.threads.lock().start_one();
             if let Err(error) = self.start_worker(pool, number) {
-                pool.end_when_empty();
-                let none_runs = pool.threads.lock().living == 0;
-                if none_runs {
-                    self.finish();
-                }
+                // Those that were started leave.
+                self.end_when_empty();
                 return Err(error);
             }
         }
@@ -130,9 +137,12 @@ impl DriverCore {
                 Ok(())
             }
             Err(error) => {
-                let mut threads = pool.threads.lock();
-                threads.living -= 1;
-                threads.running -= 1;
+                if let Some(shared) = pool.workers[number].get() {
+                    // There is nobody whom the monitor should watch.
+                    shared.activity.sleeps();
+                }
+                // Meanwhile it was counted as living, and another may have left that was not the last for this one.
+                self.worker_left();
                 Err(error)
             }
         }
@@ -141,7 +151,10 @@ impl DriverCore {
     /// A running thread does not run any more: sees to it that as many others do as should.
     fn replace_one(self: &Arc<Self>, pool: &PoolCore) {
         let most = pool.workers.len();
-        let replace = pool.threads.lock().stop_running(pool.options.threads, most);
+        let replace =
+            pool.threads
+                .lock()
+                .stop_running(pool.options.threads, most, self.world().now());
         match replace {
             Replace::Nothing => {}
             Replace::Wake(waker) => waker.wake(),
@@ -163,7 +176,6 @@ impl DriverCore {
     fn run_again(&self, pool: &PoolCore) {
         let mut threads = pool.threads.lock();
         threads.running += 1;
-        threads.is_told = false;
         if threads.running > pool.options.threads {
             // Partner: `Loop::rest`, which looks at it after it has said that it is asleep.
             pool.surplus.store(true, SeqCst);
@@ -174,6 +186,9 @@ impl DriverCore {
     /// needed. True if it slept.
     pub(super) fn retire(&self, number: usize, waker: &Waker) -> bool {
         let Some(pool) = self.pool() else {
+            return false;
+        };
+        let Some(shared) = pool.workers[number].get() else {
             return false;
         };
         {
@@ -189,11 +204,7 @@ impl DriverCore {
             }
         }
         worker::give_away(pool, self.id());
-        let activity = pool.workers[number].get().map(|worker| &worker.activity);
-        // Or the monitor would stay awake for its sake.
-        if let Some(activity) = activity {
-            activity.sleeps();
-        }
+        shared.activity.sleeps();
         loop {
             let mut threads = pool.threads.lock();
             let Some(at) = threads.retired.iter().position(|(n, _)| *n == number) else {
@@ -208,9 +219,7 @@ impl DriverCore {
             self.runtime().a_driver_is_idle();
             self.world().park(None);
         }
-        if let Some(activity) = activity {
-            self.woke_up(activity);
-        }
+        self.woke_up(&shared.activity);
         true
     }
 
@@ -266,15 +275,17 @@ impl PoolCore {
 pub(crate) struct Blocks {
     /// The pool and the thread's number, for the outermost of several.
     works_for: Option<(Arc<DriverCore>, usize)>,
-    inside: bool,
+    /// The worker has counted this wait.
+    counted: bool,
     /// It is about the calling thread.
     not_send: PhantomData<*mut ()>,
 }
 
 /// The calling thread is about to block.
 pub(crate) fn about_to_block() -> Blocks {
-    let inside = current::handler().is_some();
-    let works_for = inside.then(worker::begin_to_wait).flatten();
+    let begun = worker::begin_to_wait();
+    let counted = begun.is_some();
+    let works_for = begun.flatten();
     if let Some((core, number)) = &works_for
         && let Some(pool) = core.pool()
         && let Some(shared) = pool.workers[*number].get()
@@ -286,14 +297,14 @@ pub(crate) fn about_to_block() -> Blocks {
     }
     Blocks {
         works_for,
-        inside,
+        counted,
         not_send: PhantomData,
     }
 }
 
 impl Drop for Blocks {
     fn drop(&mut self) {
-        if !self.inside {
+        if !self.counted {
             return;
         }
         worker::end_to_wait();

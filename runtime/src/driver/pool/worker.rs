@@ -53,18 +53,20 @@ pub(crate) fn works_for(driver: DriverId) -> bool {
     .unwrap_or(false)
 }
 
-/// The calling thread begins to wait, inside a handler. Its pool and its number, if it works for one and waits for nothing
-/// yet.
-pub(super) fn begin_to_wait() -> Option<(Arc<DriverCore>, usize)> {
-    HERE.with(|here| {
+/// The calling thread begins to wait. `None` unless it is a worker that serves a cell: in a handler, or dropping what the cell
+/// held. Else its pool and its number, if it waits for nothing yet.
+pub(super) fn begin_to_wait() -> Option<Option<(Arc<DriverCore>, usize)>> {
+    // A thread that is being torn down works for nobody.
+    let begun = HERE.try_with(|here| {
         let here = here.borrow();
-        let worker = here.as_ref()?;
+        let worker = here.as_ref().filter(|worker| worker.serves())?;
         let waits = worker.waits.replace(worker.waits.get() + 1);
-        (waits == 0).then(|| (worker.core.clone(), worker.number))
-    })
+        Some((waits == 0).then(|| (worker.core.clone(), worker.number)))
+    });
+    begun.ok().flatten()
 }
 
-/// The end of a wait.
+/// The end of a wait that [`begin_to_wait`] has counted.
 pub(super) fn end_to_wait() {
     HERE.with(|here| {
         if let Some(worker) = &*here.borrow() {
@@ -91,7 +93,7 @@ pub(super) fn push_here(pool: &PoolCore, driver: DriverId, cell: CellRef) -> Opt
         let Some(shared) = pool.workers[worker.number].get() else {
             return Some(cell);
         };
-        if current::handler().is_none() {
+        if !worker.serves() {
             worker.requeue(pool, shared, cell);
             return None;
         }
@@ -106,6 +108,18 @@ pub(super) fn push_here(pool: &PoolCore, driver: DriverId, cell: CellRef) -> Opt
 }
 
 impl Worker {
+    /// It is inside a visit, or in a handler of a script that ends here. Not between two cells, where it soon looks at what
+    /// there is.
+    fn serves(&self) -> bool {
+        if current::handler().is_some() {
+            return true;
+        }
+        let shared = self.core.pool().map(|pool| &pool.workers[self.number]);
+        shared
+            .and_then(std::sync::OnceLock::get)
+            .is_some_and(|shared| shared.activity.visit().is_some())
+    }
+
     /// To the back of the queue. Nobody is woken for a cell that this worker takes next.
     fn requeue(&self, pool: &PoolCore, shared: &WorkerShared, cell: CellRef) {
         let is_next = self.queue.is_empty() && shared.slot.lock().is_none();
@@ -206,7 +220,11 @@ impl Loop<'_> {
             self.serve(cell);
             return true;
         }
-        manual::end_orphans();
+        // Whoever searches is counted on, and does nothing else: what ends here may take long. After each cell, there is a first
+        // time without.
+        if !self.searching {
+            manual::end_orphans();
+        }
         if self.core.pool_may_leave() {
             return false;
         }
@@ -380,6 +398,11 @@ impl Loop<'_> {
 
     fn leave(&mut self) {
         self.stop_searching();
+        // The end of a visit may overlook that its place was given away meanwhile.
+        let (lent, _) = self.shared.activity.settle();
+        if lent {
+            self.core.take_back();
+        }
         self.core.worker_left();
     }
 }

@@ -115,15 +115,21 @@ impl Sleep {
 
     /// Leaves the list, if nobody has taken the worker off it meanwhile; either way it searches now.
     pub(crate) fn get_up(&self, worker: usize) {
-        let _sleeper = {
+        let (_sleeper, keeper) = {
             let mut sleepers = self.sleepers.lock();
             let Some(at) = sleepers.iter().position(|s| s.worker == worker) else {
                 return;
             };
             self.counts
                 .fetch_add(SEARCHING.wrapping_sub(ASLEEP), SeqCst);
-            sleepers.remove(at)
+            let sleeper = sleepers.remove(at);
+            // The next one sleeps without a limit: it is the keeper from now on, and must read the deadlines.
+            let next = sleepers.first().filter(|_| at == 0);
+            (sleeper, next.map(|s| s.waker.clone()))
         };
+        if let Some(keeper) = keeper {
+            keeper.wake();
+        }
     }
 
     /// Where a worker stands that entered the list.
@@ -294,5 +300,40 @@ mod loom_tests {
             }
             adder.join().unwrap();
         });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Bell(std::sync::atomic::AtomicU32);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// The second had parked without a limit, since the first kept the time, and the first had found work before it slept: it
+    /// came back behind the second, and nobody kept the time.
+    #[test]
+    fn who_becomes_the_keeper_while_it_sleeps_is_woken_to_read_the_deadlines() {
+        let sleep = Sleep::new();
+        let bells: [Arc<Bell>; 3] = Default::default();
+        for (number, bell) in bells.iter().enumerate() {
+            sleep.lie_down(number, bell.clone().into(), false);
+        }
+        let rung = || bells.clone().map(|bell| bell.0.load(SeqCst));
+        assert_eq!(sleep.standing(1), Standing::Asleep);
+        sleep.get_up(0);
+        assert_eq!(sleep.standing(1), Standing::Keeper);
+        assert_eq!(rung(), [0, 1, 0]);
+        // Who was none leaves nothing to be done.
+        sleep.get_up(2);
+        assert_eq!(rung(), [0, 1, 0]);
     }
 }
