@@ -49,13 +49,13 @@ pub use mproc_pubsub::{
 pub use mproc_runtime::{
     Address, AfterPanic, Backoff, CallError, Child, ChildPlace, Closure, Cx, DEFAULT_CAPACITY,
     DEFAULT_LIMIT, DeadLetter, DeadLetters, Down, Driver, DriverId, DriverSnapshot, DropCause,
-    Drops, Error, ErrorKind, Exit, Fault, Handle, HandledBy, Idle, IntoOutcome, IntoProcessor,
-    Left, LetterHeader, LinkId, LocalClosure, MailboxOptions, Name, NameError, OnDriver, Options,
-    Outcome, Pending, Permit, Pool, PoolOptions, Processor, ProcessorId, ProcessorSnapshot,
-    Recipient, RecipientPermit, ReplyToken, ReserveError, Restart, Runtime, SendError,
-    ShutdownReport, SpawnError, Spun, Strategy, Supervisor, SupervisorEvent, SupervisorSpec,
-    ThreadOptions, Tick, TimerId, Totals, TrySendError, WatchId, WeakAddress, WhenFull,
-    WhenGivingUp, closure, local_closure,
+    Drops, Error, ErrorKind, Exit, Fault, FaultCounts, Faults, Handle, HandledBy, Idle,
+    IntoOutcome, IntoProcessor, Left, LetterHeader, LinkId, LocalClosure, MailboxOptions, Name,
+    NameError, OnDriver, Options, Outcome, Pending, Permit, Pool, PoolOptions, Processor,
+    ProcessorId, ProcessorSnapshot, Recipient, RecipientPermit, ReplyToken, ReserveError, Restart,
+    Runtime, SendError, ShutdownReport, SpawnError, Spun, Strategy, Supervisor, SupervisorEvent,
+    SupervisorSpec, ThreadOptions, Tick, TimerId, Totals, TrySendError, WatchId, WeakAddress,
+    WhenFull, WhenGivingUp, closure, local_closure,
 };
 pub use mproc_runtime::{
     Behaviour, BroadcastError, Group, GroupChange, GroupEvent, Keyed, KeyedError, PoolAddress,

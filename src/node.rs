@@ -7,7 +7,8 @@ use mproc_pubsub::{
     TopicSnapshot, Topics, accept_msgs, send_msg,
 };
 use mproc_runtime::{
-    Address, Closure, Error, ErrorKind, Handle, Options, Processor, Runtime, WhenFull, closure,
+    Address, Closure, Error, ErrorKind, Faults, Handle, Options, Processor, Runtime, WhenFull,
+    closure,
 };
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
@@ -152,6 +153,35 @@ impl Node {
     pub fn simulated_with(seed: u64, options: Options) -> Self {
         Self {
             runtime: Runtime::simulated_with(seed, options),
+        }
+    }
+
+    /// As [`simulated_with`](Self::simulated_with), in a world that makes faults: wakes come late or for nothing, threads
+    /// are delayed, handlers panic. The seed chooses which. Faults take time, so wait for what is delayed with
+    /// [`advance`](Runtime::advance).
+    ///
+    /// # Examples
+    ///
+    /// A message that panics is lost, and those behind it are not:
+    ///
+    /// ```
+    /// use mproc::{Faults, Node, Options, closure};
+    /// use std::time::Duration;
+    ///
+    /// let faults = Faults::new().panic_at(2).delays(100, Duration::from_millis(5));
+    /// let node = Node::simulated_with_faults(1, Options::default(), faults);
+    /// let (told, heard) = std::sync::mpsc::channel();
+    /// let writer = node.spawn("writer", closure(move |n: u32, _cx| told.send(n)))?;
+    /// for n in 1..=3 {
+    ///     writer.send(n)?;
+    /// }
+    /// node.advance(Duration::from_secs(1));
+    /// assert_eq!(heard.try_iter().collect::<Vec<_>>(), [1, 3]);
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
+    pub fn simulated_with_faults(seed: u64, options: Options, faults: Faults) -> Self {
+        Self {
+            runtime: Runtime::simulated_with_faults(seed, options, faults),
         }
     }
 

@@ -800,3 +800,31 @@ fn every_wait_in_a_random_circle_ends_with_an_answer_or_with_names_that_are_one(
         assert!(refused.into_inner() > 0, "there were no circles at all");
     }
 }
+
+/// Two stalled ones in a circle, whose mailboxes are full of places that others hold. Neither has a message to handle, and they
+/// told each other that they may, again and again, without an end.
+#[test]
+fn a_circle_in_which_nobody_has_a_message_sleeps_until_one_comes() {
+    for seed in 0..20 {
+        let node = Node::simulated_with(seed, Options::default());
+        let pool = node.pool("pool", 1 + seed as usize % 2).unwrap();
+        let full = MailboxOptions::bounded(1);
+        let a = pool.spawn_with("a", full, Peer).unwrap();
+        let b = pool.spawn_with("b", full, Peer).unwrap();
+        let permits = [&a, &b].map(|peer| peer.reserve().wait().unwrap());
+        for (from, to) in [(&a, b.clone()), (&b, a.clone())] {
+            from.with_processor(move |_, _| to.send(answer(1)).unwrap())
+                .unwrap();
+        }
+        node.settle();
+        assert_eq!((a.snapshot().outbox, b.snapshot().outbox), (1, 1));
+        for permit in permits {
+            permit.send(answer(2)).unwrap();
+        }
+        node.settle();
+        for peer in [&a, &b] {
+            let snapshot = peer.snapshot();
+            assert_eq!((snapshot.outbox, snapshot.handled), (0, 2));
+        }
+    }
+}

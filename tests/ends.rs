@@ -193,3 +193,38 @@ fn a_processor_that_another_thread_ends_is_let_go_of_by_its_driver() {
     drop(ended);
     assert!(weak.upgrade().is_none());
 }
+
+/// What is left of a processor of a pool that has said its farewell is what it sent there. Control that came for it then kept its
+/// worker busy until that had found room.
+#[test]
+fn a_processor_of_a_pool_that_cannot_say_farewell_yet_sleeps() {
+    struct Takes;
+    impl Processor for Takes {}
+    impl Handle<u32> for Takes {
+        type Reply = ();
+        fn handle(&mut self, _: u32, _: &mut Cx<'_, Self>) -> Outcome<()> {
+            Ok(())
+        }
+    }
+    struct Says(Address<Takes>);
+    impl Processor for Says {
+        fn stopped(&mut self, _: &mproc::Exit, _: &mut Cx<'_, Self>) {
+            self.0.send(1).unwrap();
+        }
+    }
+    let node = Node::simulated_with(1, mproc::Options::default());
+    let pool = node.pool("pool", 1).unwrap();
+    let full = MailboxOptions::bounded(1);
+    let takes = pool.spawn_with("takes", full, Takes).unwrap();
+    let permit = takes.reserve().wait().unwrap();
+    let says = pool.spawn("says", Says(takes.clone())).unwrap();
+    says.stop();
+    node.settle();
+    assert!(says.exit().is_none());
+    says.with_processor(|_, _| {}).unwrap();
+    node.settle();
+    drop(permit);
+    node.settle();
+    assert!(says.exit().is_some());
+    assert_eq!(takes.snapshot().handled, 1);
+}

@@ -45,6 +45,7 @@ pub(crate) struct Told<M>(pub(crate) M);
 impl<P: Handle<M>, M: Send + 'static> Parcel<P> for Told<M> {
     #[inline]
     fn deliver(self, processor: &mut P, cx: &mut Cx<'_, P>) {
+        cx.about_to_handle();
         cx.handle_now(processor, self.0);
     }
 

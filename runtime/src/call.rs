@@ -300,6 +300,7 @@ impl<P: Processor, R: 'static> Cx<'_, P, R> {
         P: Handle<M>,
     {
         let mut cx = self.with_promise(promise);
+        cx.about_to_handle();
         let outcome = processor.handle(message, &mut cx);
         cx.conclude(processor, outcome);
     }

@@ -377,6 +377,27 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
         }
     }
 
+    /// A message of the mailbox is about to be handled. Panics if a simulated world says so.
+    #[inline]
+    pub(crate) fn about_to_handle(&self) {
+        if self.local.may_panic {
+            self.meet_fault();
+        }
+    }
+
+    #[cold]
+    fn meet_fault(&self) {
+        if self
+            .cell
+            .driver
+            .world()
+            .is_to_panic(self.cell.name.as_str())
+        {
+            // The handler's panic, for whoever catches those. Nobody's bug, so no hook is told.
+            std::panic::resume_unwind(Box::new("a fault of the simulation"));
+        }
+    }
+
     pub(crate) fn cell(&self) -> &Arc<Cell<P>> {
         self.cell
     }

@@ -51,6 +51,7 @@ mod world;
 pub use address::{Address, WeakAddress};
 pub use context::{Cx, Extensions, ReplyToken, WatchId};
 pub use dead_letters::{DeadLetter, DeadLetters, DropCause, Drops, LetterHeader};
+pub use driver::faults::{FaultCounts, Faults};
 pub use driver::{Driver, Manual, OnDriver, Pool, PoolOptions, Spun, ThreadOptions};
 pub use error::{
     CallError, Error, ErrorKind, Fault, Outcome, ReserveError, SendError, SpawnError, TrySendError,

@@ -12,6 +12,7 @@ use crate::address::Address;
 use crate::cell::{AnyCell, Cell, CellRef};
 use crate::current;
 use crate::dead_letters::DeadLetters;
+use crate::driver::faults::{FaultCounts, Faults};
 use crate::driver::simulated::Simulation;
 use crate::driver::{
     self, Completion, Driver, DriverCore, Kind, Manual, Monitor, Pool, PoolOptions, ThreadOptions,
@@ -648,7 +649,23 @@ impl Runtime {
 
     /// As [`simulated`](Self::simulated), with options.
     pub fn simulated_with(seed: u64, options: Options) -> Self {
-        Self::in_world(World::Simulated(Simulation::new(seed)), options)
+        Self::simulated_with_faults(seed, options, Faults::new())
+    }
+
+    /// As [`simulated_with`](Self::simulated_with), in a world that makes faults: wakes come late or for nothing, threads
+    /// are delayed, handlers panic. The seed chooses which; equal programs with equal seeds and faults run equally.
+    ///
+    /// Faults take time. [`settle`](Self::settle) lets none go by, so it does not wait for who is delayed;
+    /// [`advance`](Self::advance) does.
+    ///
+    /// # Examples
+    ///
+    /// See [`Faults`].
+    pub fn simulated_with_faults(seed: u64, options: Options, faults: Faults) -> Self {
+        Self::in_world(
+            World::Simulated(Simulation::with_faults(seed, faults)),
+            options,
+        )
     }
 
     fn in_world(world: World, options: Options) -> Self {
@@ -980,6 +997,14 @@ impl Runtime {
     pub fn fingerprint(&self) -> Option<(u64, u64)> {
         match &self.core.world {
             World::Simulated(simulation) => Some(simulation.fingerprint()),
+            World::Real => None,
+        }
+    }
+
+    /// How many faults a simulated node has made so far ([`Faults`]); `None` for a real one.
+    pub fn fault_counts(&self) -> Option<FaultCounts> {
+        match &self.core.world {
+            World::Simulated(simulation) => Some(simulation.fault_counts()),
             World::Real => None,
         }
     }

@@ -94,6 +94,22 @@ impl World {
         }
     }
 
+    /// Some handlers are to panic, by a fault of the simulation: [`is_to_panic`](Self::is_to_panic) is asked of each.
+    pub(crate) fn may_panic(&self) -> bool {
+        match self {
+            Self::Real => false,
+            Self::Simulated(simulation) => simulation.may_panic(),
+        }
+    }
+
+    /// The processor `name` is about to handle a message. True if its handler is to panic.
+    pub(crate) fn is_to_panic(&self, name: &str) -> bool {
+        match self {
+            Self::Real => false,
+            Self::Simulated(simulation) => simulation.is_to_panic(name),
+        }
+    }
+
     pub(crate) fn is_simulated(&self) -> bool {
         matches!(self, Self::Simulated(_))
     }

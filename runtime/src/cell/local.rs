@@ -18,6 +18,8 @@ use std::task::Waker;
 /// it, see [`is_blank`](Self::is_blank).
 pub(crate) struct Local<P: Processor> {
     pub(crate) stop: bool,
+    /// The world is to be asked before each message whether its handler panics. Set at the begin of a visit.
+    pub(crate) may_panic: bool,
     pub(super) draining: bool,
     /// `stopped` was called: what it sent is still to be delivered.
     pub(super) farewell: bool,
@@ -67,6 +69,7 @@ impl<P: Processor> Local<P> {
     pub(super) fn new() -> Self {
         Self {
             stop: false,
+            may_panic: false,
             draining: false,
             farewell: false,
             stalled: false,

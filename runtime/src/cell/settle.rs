@@ -71,7 +71,7 @@ impl<P: Processor> Cell<P> {
             if let Some(at) = deadline {
                 local.outbox_deadline = Some(self.driver.add_deadline(at, Due::Room(self.clone())));
             }
-            let may_run = waits_for::stalled(self.clone(), blocked_on, left);
+            let may_run = waits_for::stalled(self.clone(), blocked_on, left, local.pass);
             for member in may_run {
                 if member.id() == self.id {
                     local.pass = true;

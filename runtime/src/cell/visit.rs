@@ -161,6 +161,7 @@ impl<P: Processor> Cell<P> {
         budget: u32,
         served: &mut u32,
     ) -> Visit {
+        body.local.may_panic = self.driver.world().may_panic();
         // The last visit's end is this one's beginning, if nothing came in between.
         let mut clock = current::clock().unwrap_or_else(clock::cycles);
         let hot = self.place.hot();
@@ -414,6 +415,10 @@ impl<P: Processor> Cell<P> {
     ) -> Option<Visit> {
         if signals.is_empty() && body.local.stalled {
             lanes.normal.own.stalled = true;
+            // It is not carried out any more, and on a pool it would keep the cell from being left idle.
+            if let Some(rare) = lanes.rare.as_deref_mut() {
+                body.local.control.append(&mut rare.control);
+            }
             return Some(self.go_idle(&mut lanes, body.local));
         }
         drop(lanes);

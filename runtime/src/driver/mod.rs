@@ -5,6 +5,7 @@
 //! How it sleeps, and why no wake-up is lost, stands in `inbox.rs`.
 
 mod activity;
+pub(crate) mod faults;
 mod inbox;
 mod manual;
 mod monitor;

@@ -9,11 +9,13 @@
 //! |-------------|---------------------------------------------|--------------------------------------------------|
 //! | `Ready`     | could run, or runs (`baton` says who)       | its own `park` or the end of its thread          |
 //! | `Asleep`    | waits for its waker or its deadline         | its waker; time reaching the deadline            |
+//! | `Held`      | could run, but a fault keeps it (`faults.rs`) | time reaching the end of that                  |
 //! | `Gone`      | its thread has ended or left                | never                                            |
 //!
 //! A thread that takes no part (one the program started itself) may wake places. If nobody holds the baton then, the
 //! woken place gets it. What such a thread does is outside the seed's power.
 
+use super::faults::{FaultCounts, Faults};
 use crate::world::TAKES_PART;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,11 +28,16 @@ use std::time::{Duration, Instant};
 // The simulation arranges real threads whatever the rest runs on, so these locks are never loom's.
 use parking_lot::Mutex;
 
+/// The place of the thread that made the world.
+const FIRST: usize = 0;
+
 /// One seeded world.
 pub(crate) struct Simulation {
     /// Tells simulations apart that one thread takes part in.
     key: usize,
     start: Instant,
+    /// Some handlers are to panic.
+    may_panic: bool,
     state: Mutex<State>,
 }
 
@@ -43,6 +50,8 @@ struct State {
     /// Folded from every choice and every jump of time: equal for equal runs.
     fingerprint: u64,
     choices: u64,
+    faults: Faults,
+    made: FaultCounts,
 }
 
 struct Place {
@@ -50,19 +59,29 @@ struct Place {
     /// Woken while not asleep: the next `park` returns at once.
     token: bool,
     thread: Option<Thread>,
+    /// It has been held: it is not, before it has run.
+    was_held: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Status {
     Ready,
     Asleep(Option<Duration>),
+    Held(Duration),
 }
 
 impl Simulation {
     /// A new world, with the calling thread in it, holding the baton.
+    #[cfg(test)]
     pub(crate) fn new(seed: u64) -> Arc<Self> {
+        Self::with_faults(seed, Faults::new())
+    }
+
+    /// A new world that makes these faults, with the calling thread in it, holding the baton.
+    pub(crate) fn with_faults(seed: u64, faults: Faults) -> Arc<Self> {
         static NEXT_KEY: AtomicUsize = AtomicUsize::new(0);
         let simulation = Arc::new(Self {
+            may_panic: faults.has_panics(),
             // Relaxed: only uniqueness is wanted.
             key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
             start: Instant::now(),
@@ -74,6 +93,8 @@ impl Simulation {
                 baton: None,
                 fingerprint: seed,
                 choices: 0,
+                faults,
+                made: FaultCounts::default(),
             }),
         });
         let place = simulation.enter_later("main");
@@ -114,6 +135,7 @@ impl Simulation {
                 status: Status::Ready,
                 token: false,
                 thread: None,
+                was_held: false,
             },
         );
         place
@@ -220,13 +242,30 @@ impl Simulation {
             if state.baton != Some(place) {
                 return;
             }
-            if state.ready().nth(1).is_none() {
+            if state.ready().nth(1).is_none() && !state.faults.delays_anybody() {
                 return;
             }
             state.baton = None;
         }
         self.pass_on();
         self.wait_for_baton(place);
+    }
+
+    /// Some handlers are to panic: [`is_to_panic`](Self::is_to_panic) is asked of each.
+    pub(crate) fn may_panic(&self) -> bool {
+        self.may_panic
+    }
+
+    /// The processor `name` is about to handle a message. True if its handler is to panic.
+    pub(crate) fn is_to_panic(&self, name: &str) -> bool {
+        let mut state = self.state.lock();
+        let panics = state.faults.message(name);
+        state.made.panics += u64::from(panics);
+        panics
+    }
+
+    pub(crate) fn fault_counts(&self) -> FaultCounts {
+        self.state.lock().made
     }
 
     pub(crate) fn waker(self: &Arc<Self>) -> Waker {
@@ -241,12 +280,28 @@ impl Simulation {
 
     fn wake(&self, place: usize) {
         let mut state = self.state.lock();
-        let Some(woken) = state.places.get_mut(&place) else {
+        let State {
+            places,
+            faults,
+            random,
+            elapsed,
+            made,
+            ..
+        } = &mut *state;
+        let Some(woken) = places.get_mut(&place) else {
             return;
         };
         match woken.status {
-            Status::Asleep(_) => woken.status = Status::Ready,
-            Status::Ready => woken.token = true,
+            Status::Asleep(until) => {
+                let late = faults.late_wake(random).map(|late| *elapsed + late);
+                made.late_wakes += u64::from(late.is_some());
+                woken.status = match (late, until) {
+                    (None, _) => Status::Ready,
+                    (Some(late), None) => Status::Held(late),
+                    (Some(late), Some(until)) => Status::Held(late.min(until)),
+                };
+            }
+            Status::Ready | Status::Held(_) => woken.token = true,
         }
         let nobody = state.baton.is_none();
         drop(state);
@@ -262,27 +317,33 @@ impl Simulation {
         if state.baton.is_some() {
             return;
         }
-        if state.ready().next().is_none() {
-            let Some(nearest) = state.places.values().filter_map(Place::deadline).min() else {
-                return;
-            };
-            state.elapsed = state.elapsed.max(nearest);
-            let now = state.elapsed;
-            state.fold(now.as_nanos() as u64);
-            for place in state.places.values_mut() {
-                if place.deadline().is_some_and(|deadline| deadline <= now) {
-                    place.status = Status::Ready;
+        state.wake_for_nothing();
+        let chosen = loop {
+            if state.ready().next().is_none() {
+                let Some(nearest) = state.places.values().filter_map(Place::deadline).min() else {
+                    return;
+                };
+                state.elapsed = state.elapsed.max(nearest);
+                let now = state.elapsed;
+                state.fold(now.as_nanos() as u64);
+                for place in state.places.values_mut() {
+                    if place.deadline().is_some_and(|deadline| deadline <= now) {
+                        place.status = Status::Ready;
+                    }
                 }
             }
-        }
-        let count = state.ready().count() as u64;
-        let pick = if count == 1 {
-            0
-        } else {
-            state.random.below(count)
-        };
-        let Some(chosen) = state.ready().nth(pick as usize) else {
-            return;
+            let count = state.ready().count() as u64;
+            let pick = if count == 1 {
+                0
+            } else {
+                state.random.below(count)
+            };
+            let Some(chosen) = state.ready().nth(pick as usize) else {
+                return;
+            };
+            if !state.hold(chosen) {
+                break chosen;
+            }
         };
         state.fold(chosen as u64);
         state.choices += 1;
@@ -348,6 +409,43 @@ impl State {
             .map(|(&i, _)| i)
     }
 
+    /// Wakes a sleeper without a reason, if that is its turn among the faults.
+    fn wake_for_nothing(&mut self) {
+        if !self.faults.is_spurious(&mut self.random) {
+            return;
+        }
+        let is_asleep = |place: &&mut Place| matches!(place.status, Status::Asleep(_));
+        let asleep = self.places.values_mut().filter(is_asleep).count();
+        if asleep == 0 {
+            return;
+        }
+        let pick = self.random.below(asleep as u64) as usize;
+        if let Some(place) = self.places.values_mut().filter(is_asleep).nth(pick) {
+            place.status = Status::Ready;
+            self.made.spurious_wakes += 1;
+        }
+    }
+
+    /// A place is about to get the baton. True if a fault keeps it from running for now.
+    fn hold(&mut self, chosen: usize) -> bool {
+        if chosen == FIRST {
+            return false;
+        }
+        let Some(place) = self.places.get_mut(&chosen) else {
+            return false;
+        };
+        if std::mem::take(&mut place.was_held) {
+            return false;
+        }
+        let Some(late) = self.faults.delay(&mut self.random) else {
+            return false;
+        };
+        place.status = Status::Held(self.elapsed + late);
+        place.was_held = true;
+        self.made.delays += 1;
+        true
+    }
+
     fn fold(&mut self, value: u64) {
         self.fingerprint = (self.fingerprint ^ value)
             .wrapping_mul(0x9E37_79B9_7F4A_7C15)
@@ -359,6 +457,7 @@ impl Place {
     fn deadline(&self) -> Option<Duration> {
         match self.status {
             Status::Asleep(deadline) => deadline,
+            Status::Held(until) => Some(until),
             Status::Ready => None,
         }
     }

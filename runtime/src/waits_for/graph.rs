@@ -40,6 +40,9 @@ pub(super) struct Stall {
     pub(super) domain: Domain,
     pub(super) blocked_on: Vec<Keeper>,
     pub(super) outbox_len: usize,
+    /// It may handle one message although it is stalled, and has not done so yet. Who has that is not told again: two that
+    /// can do nothing with it would tell each other for ever.
+    pub(super) has_leave: bool,
     /// `None` in tests of this file only.
     pub(super) cell: Option<CellRef>,
 }
@@ -148,20 +151,27 @@ impl Table {
 
     // ---- circles with a stall
 
-    /// The stalled members that may run, if `start` is in a circle with any.
-    pub(super) fn who_may_run(&self, start: Node) -> Vec<CellRef> {
-        let members = self.chosen(start);
-        let cells = members.iter().filter_map(|id| self.stalls[id].cell.clone());
-        cells.collect()
+    /// The stalled members that may run from now on, if `start` is in a circle with any. The caller tells them.
+    pub(super) fn who_may_run(&mut self, start: Node) -> Vec<CellRef> {
+        let mut cells = Vec::new();
+        for id in self.chosen(start) {
+            if let Some(stall) = self.stalls.get_mut(&id)
+                && !std::mem::replace(&mut stall.has_leave, true)
+            {
+                cells.extend(stall.cell.clone());
+            }
+        }
+        cells
     }
 
     /// As `who_may_run`, for the waits of the thread that runs `id`.
-    pub(super) fn who_may_run_beside(&self, id: ProcessorId) -> Vec<CellRef> {
+    pub(super) fn who_may_run_beside(&mut self, id: ProcessorId) -> Vec<CellRef> {
         let domain = self.stalls.get(&id).map(|stall| stall.domain);
         let numbers = domain.and_then(|domain| self.held_up.get(&domain));
-        let numbers = numbers.into_iter().flatten();
+        let numbers = numbers.cloned().unwrap_or_default();
         numbers
-            .flat_map(|n| self.who_may_run(Node::Wait(*n)))
+            .into_iter()
+            .flat_map(|n| self.who_may_run(Node::Wait(n)))
             .collect()
     }
 
@@ -338,6 +348,7 @@ mod tests {
                 domain: keeper(*from).domain,
                 blocked_on: to.iter().map(|&n| keeper(n)).collect(),
                 outbox_len: *outbox_len,
+                has_leave: false,
                 cell: None,
             };
             table.stalls.insert(id(*from), stall);

@@ -227,7 +227,7 @@ pub(crate) fn show(owed: Owed, runtime: &RuntimeCore) -> Result<Option<Shown>, V
 /// returns the names in it, beginning with the one that waits.
 pub(crate) fn handed_on(answer: *const ()) -> Option<Vec<Name>> {
     let may_run = {
-        let table = TABLE.lock();
+        let mut table = TABLE.lock();
         let number = table.waits_for(answer)?;
         if let Some(names) = table.circle_through(number) {
             return Some(names);
@@ -238,13 +238,20 @@ pub(crate) fn handed_on(answer: *const ()) -> Option<Vec<Name>> {
     None
 }
 
-/// Notes that `cell` waits for room at each of `blocked_on`. If that closes a circle, returns the members that may run.
-pub(crate) fn stalled(cell: CellRef, blocked_on: Vec<Keeper>, outbox_len: usize) -> Vec<CellRef> {
+/// Notes that `cell` waits for room at each of `blocked_on`. If that closes a circle, returns the members that may run and have
+/// not been told so; `has_leave` if `cell` has.
+pub(crate) fn stalled(
+    cell: CellRef,
+    blocked_on: Vec<Keeper>,
+    outbox_len: usize,
+    has_leave: bool,
+) -> Vec<CellRef> {
     let me = Keeper::of(&*cell);
     let stall = Stall {
         domain: me.domain,
         blocked_on,
         outbox_len,
+        has_leave,
         cell: Some(cell),
     };
     let mut table = TABLE.lock();

@@ -10,6 +10,8 @@
 //! | `queues.rs`  | the queues                                                                              |
 //! | `../sleep/`  | who searches, who is asleep, and who is woken for what                                    |
 
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod queues;
 mod threads;
 mod worker;
