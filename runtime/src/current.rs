@@ -86,13 +86,13 @@ const fn kept() -> Kept {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 thread_local! {
     static WORDS: Words = const { words() };
     static CURRENT: Kept = const { kept() };
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 thread_local! {
     static WORDS: Words = words();
     static CURRENT: Kept = kept();

@@ -1,9 +1,10 @@
 //! The one door to atomics, locks, cells and threads.
 //!
 //! Everything that takes part in a protocol between threads comes from here, so that the same source runs on the
-//! real primitives and, with `--cfg loom`, under the model checker.
+//! real primitives, with `--cfg loom` under the model checker, which tries every order of a few steps, and with
+//! `--cfg shuttle` under a scheduler that draws the order of many.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod real {
     pub(crate) use parking_lot::{Mutex, MutexGuard};
     pub(crate) use std::hint::spin_loop;
@@ -23,6 +24,46 @@ mod real {
         /// Passes the pointer on. Making it is safe; whoever dereferences it says why that is allowed.
         pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
             f(self.0.get())
+        }
+    }
+}
+
+#[cfg(shuttle)]
+mod real {
+    pub(crate) use shuttle::hint::spin_loop;
+    pub(crate) use shuttle::sync::MutexGuard;
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, fence};
+    pub(crate) use shuttle::thread;
+    pub(crate) use shuttle::thread_local;
+
+    /// As the real one: its threads take turns on one thread of the system.
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        /// Passes the pointer on. Making it is safe; whoever dereferences it says why that is allowed.
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+
+    /// shuttle's mutex with the interface of `parking_lot`'s.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(shuttle::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
         }
     }
 }

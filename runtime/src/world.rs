@@ -43,7 +43,7 @@ impl World {
         match (self, deadline) {
             (Self::Simulated(simulation), _) => simulation.park(deadline),
             (Self::Real, None) => park_thread(None),
-            #[cfg(not(loom))]
+            #[cfg(not(any(loom, shuttle)))]
             (Self::Real, Some(deadline)) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if !left.is_zero() {
@@ -51,7 +51,7 @@ impl World {
                 }
             }
             // A model has no time; a limit there is a wake-up that may come at any moment.
-            #[cfg(loom)]
+            #[cfg(any(loom, shuttle))]
             (Self::Real, Some(_)) => thread::yield_now(),
         }
     }
@@ -146,14 +146,14 @@ fn chance() -> u64 {
 
 /// 300 looks, some 7 microseconds: about what it costs to wake a sleeper, so that sleeping at once never costs more
 /// than twice the best choice. None on a single core, where the one we wait for could not run meanwhile.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn spins_real() -> u32 {
     use std::sync::OnceLock;
     static SPINS: OnceLock<u32> = OnceLock::new();
     *SPINS.get_or_init(|| if cores() > 1 { 300 } else { 0 })
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 fn spins_real() -> u32 {
     0
 }
@@ -186,7 +186,7 @@ fn thread_waker() -> Waker {
         .unwrap_or_else(|_| Place::new().waker)
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn park_thread(limit: Option<Duration>) {
     let parked = PLACE.try_with(|place| {
         place.parker.park(|| match limit {
@@ -202,7 +202,7 @@ fn park_thread(limit: Option<Duration>) {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 fn park_thread(_no_limit: Option<Duration>) {
     PLACE.with(|place| place.parker.park(thread::park));
 }
@@ -222,7 +222,7 @@ thread_local! {
     pub(crate) static TAKES_PART: RefCell<Vec<(usize, usize)>> = const { RefCell::new(Vec::new()) };
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use crate::driver::Completion;

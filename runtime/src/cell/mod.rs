@@ -171,7 +171,7 @@ pub(crate) struct Cell<P: Processor> {
 
 // A million of them are a program's memory: see `runtime/tests/idle_memory.rs`. With the counts of references, and what
 // the allocator adds, 192 bytes.
-#[cfg(all(target_pointer_width = "64", not(loom)))]
+#[cfg(all(target_pointer_width = "64", not(any(loom, shuttle))))]
 const _: () = {
     struct Eight(#[expect(dead_code, reason = "only its size matters")] u64);
     impl Processor for Eight {}

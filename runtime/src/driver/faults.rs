@@ -174,7 +174,7 @@ fn hits(per_mille: u32, random: &mut Random) -> bool {
     per_mille > 0 && random.below(1000) < u64::from(per_mille)
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use crate::{AfterPanic, CallError, Cx, Exit, Handle, Options, Outcome, Processor, Runtime};

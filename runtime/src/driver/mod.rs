@@ -10,7 +10,7 @@ mod inbox;
 mod manual;
 mod monitor;
 mod pool;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod pool_doors_tests;
 mod ready;
 pub(crate) mod simulated;

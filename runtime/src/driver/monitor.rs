@@ -54,7 +54,7 @@ struct Seen {
 impl Monitor {
     /// Starts the thread, if it does not run yet.
     pub(crate) fn start(runtime: &Arc<RuntimeCore>) {
-        if runtime.world.is_simulated() || cfg!(loom) {
+        if runtime.world.is_simulated() || cfg!(any(loom, shuttle)) {
             return;
         }
         {
@@ -272,5 +272,5 @@ impl DriverCore {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;

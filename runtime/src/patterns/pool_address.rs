@@ -687,7 +687,7 @@ impl<P: Processor> fmt::Debug for PoolAddress<P> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
 

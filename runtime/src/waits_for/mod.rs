@@ -58,9 +58,25 @@ use std::sync::Arc;
 
 // Touched only when a processor stalls or a thread is about to sleep inside a handler. Lock order: this, then a reply slot or
 // a mailbox. Not loom's: what it guards is a plain map, and a model's own objects may not live in a static.
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 static TABLE: Mutex<Table> = Mutex::new(Table::new());
+
+#[cfg(not(shuttle))]
+fn table() -> MutexGuard<'static, Table> {
+    TABLE.lock()
+}
+
+/// Threads that take turns on one thread of the system must not block it.
+#[cfg(shuttle)]
+fn table() -> MutexGuard<'static, Table> {
+    loop {
+        if let Some(table) = TABLE.try_lock() {
+            return table;
+        }
+        crate::sync::thread::yield_now();
+    }
+}
 
 /// What is never entered twice at once, and so waits as one while a handler blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -176,7 +192,7 @@ impl Shown {
     /// The thread was woken and will sleep again. What it has sent may have reached a stalled processor meanwhile, which was
     /// not let run before because it had no message.
     pub(crate) fn look_again(&self) {
-        let may_run = TABLE.lock().who_may_run(Node::Wait(self.0));
+        let may_run = table().who_may_run(Node::Wait(self.0));
         let_run(may_run);
     }
 }
@@ -184,7 +200,7 @@ impl Shown {
 impl Drop for Shown {
     fn drop(&mut self) {
         // What it holds is dropped after the lock is released.
-        let _wait = TABLE.lock().remove_wait(self.0);
+        let _wait = table().remove_wait(self.0);
     }
 }
 
@@ -205,7 +221,7 @@ pub(crate) fn show(owed: Owed, runtime: &RuntimeCore) -> Result<Option<Shown>, V
         owed,
     };
     let (number, may_run, _stall) = {
-        let mut table = TABLE.lock();
+        let mut table = table();
         // One that was let run is still noted as stalled, for what its outbox waited for then. While its handler blocks, its
         // outbox is with the thread, and what that waits for is shown as such; after the handler it is noted afresh.
         let stall = current::handler().and_then(|id| table.stalls.remove(&id));
@@ -227,7 +243,7 @@ pub(crate) fn show(owed: Owed, runtime: &RuntimeCore) -> Result<Option<Shown>, V
 /// returns the names in it, beginning with the one that waits.
 pub(crate) fn handed_on(answer: *const ()) -> Option<Vec<Name>> {
     let may_run = {
-        let mut table = TABLE.lock();
+        let mut table = table();
         let number = table.waits_for(answer)?;
         if let Some(names) = table.circle_through(number) {
             return Some(names);
@@ -254,7 +270,7 @@ pub(crate) fn stalled(
         has_leave,
         cell: Some(cell),
     };
-    let mut table = TABLE.lock();
+    let mut table = table();
     let before = table.stalls.insert(me.id, stall);
     let may_run = table.who_may_run(Node::Stall(me.id));
     // In this order: what is dropped is dropped with no lock held.
@@ -267,7 +283,7 @@ pub(crate) fn stalled(
 /// another circle.
 pub(crate) fn still_blocked_on(id: ProcessorId, blocked_on: Vec<Keeper>) {
     let may_run = {
-        let mut table = TABLE.lock();
+        let mut table = table();
         match table.stalls.get_mut(&id) {
             Some(stall) if stall.blocked_on != blocked_on => stall.blocked_on = blocked_on,
             _ => return,
@@ -282,7 +298,7 @@ pub(crate) fn stalled_in(domains: &[Domain], except: Option<ProcessorId>) -> Vec
     if domains.is_empty() {
         return Vec::new();
     }
-    let table = TABLE.lock();
+    let table = table();
     let stalls = table.stalls.iter();
     stalls
         .filter(|(id, stall)| Some(**id) != except && domains.contains(&stall.domain))
@@ -293,7 +309,7 @@ pub(crate) fn stalled_in(domains: &[Domain], except: Option<ProcessorId>) -> Vec
 /// `id` is stalled no longer.
 pub(crate) fn cleared(id: ProcessorId) {
     // The cell is dropped after the lock is released: it may be the last reference to it.
-    let _stall = TABLE.lock().stalls.remove(&id);
+    let _stall = table().stalls.remove(&id);
 }
 
 fn let_run(members: Vec<CellRef>) {

@@ -13,6 +13,8 @@
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod queues;
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;
 mod threads;
 mod worker;
 

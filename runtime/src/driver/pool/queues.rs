@@ -2,32 +2,32 @@
 //!
 //! They are crossbeam's. The model checker cannot look into those, so models run on plain locked queues with the same names.
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(super) use crossbeam_deque::{Injector, Stealer, Worker as WorkerQueue};
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use crossbeam_deque::Steal;
 
 /// Takes from the injector: one to return, and with it some more into `queue`.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(super) fn take_batch<T>(injector: &Injector<T>, queue: &WorkerQueue<T>) -> Option<T> {
     insist(|| injector.steal_batch_and_pop(queue))
 }
 
 /// Takes one from the injector.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(super) fn take_one<T>(injector: &Injector<T>) -> Option<T> {
     insist(|| injector.steal())
 }
 
 /// Takes half of what another worker has, at most some dozens: one to return, the others into `queue`.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(super) fn steal_half<T>(stealer: &Stealer<T>, queue: &WorkerQueue<T>) -> Option<T> {
     insist(|| stealer.steal_batch_and_pop(queue))
 }
 
 /// "Retry" says that somebody else was faster: then somebody got on, and this ends.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn insist<T>(mut steal: impl FnMut() -> Steal<T>) -> Option<T> {
     loop {
         match steal() {
@@ -38,10 +38,10 @@ fn insist<T>(mut steal: impl FnMut() -> Steal<T>) -> Option<T> {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub(super) use self::plain::{Injector, Stealer, WorkerQueue, steal_half, take_batch, take_one};
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod plain {
     use crate::sync::Mutex;
     use std::collections::VecDeque;

@@ -31,13 +31,13 @@ struct Worker {
     waits: Cell<u32>,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 crate::sync::thread_local! {
     /// The worker that this thread is, if it is one.
     static HERE: RefCell<Option<Worker>> = const { RefCell::new(None) };
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 crate::sync::thread_local! {
     static HERE: RefCell<Option<Worker>> = RefCell::new(None);
 }
