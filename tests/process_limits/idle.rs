@@ -26,8 +26,9 @@ pub(crate) fn switches() -> u64 {
 }
 
 fn are_idle(actors: &mut [&mut actor::Actor]) {
-    // Sleeps: that nothing happens shows only as time goes by. The first wait lets spinning threads go to sleep.
-    std::thread::sleep(Duration::from_millis(300));
+    // Sleeps: that nothing happens shows only as time goes by. The first wait lets spinning threads go to sleep, and the monitor
+    // look for the last time.
+    std::thread::sleep(Duration::from_secs(2));
     let mut ask =
         |what: &str| -> Vec<String> { actors.iter_mut().map(|a| a.ask(what, what)).collect() };
     let before = ask("switches");

@@ -193,8 +193,8 @@ impl<P: Processor> Cell<P> {
                 unread += 1;
                 if unread == read_after {
                     let now = self.read_clock(hot, clock, unread);
-                    let each = now.saturating_sub(clock) / u64::from(unread);
-                    let are_short = each * u64::from(CLOCK_EVERY) < clock::quantum();
+                    let took = now.saturating_sub(clock) * u64::from(CLOCK_EVERY);
+                    let are_short = took < clock::quantum() * u64::from(unread);
                     read_after = if are_short { CLOCK_EVERY } else { 1 };
                     (clock, unread) = (now, 0);
                     is_over = self.is_over(began, now);

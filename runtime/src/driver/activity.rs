@@ -61,6 +61,11 @@ impl Activity {
         (flags & LENT != 0, flags & REPORTED != 0)
     }
 
+    /// How many visits have ended.
+    pub(crate) fn visits(&self) -> u64 {
+        self.visits.load(Relaxed)
+    }
+
     /// The visit that is going on, if there is one.
     pub(crate) fn visit(&self) -> Option<Visit> {
         let number = self.visits.load(Acquire);

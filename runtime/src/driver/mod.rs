@@ -135,7 +135,6 @@ enum Post {
 
 #[derive(Debug, Default)]
 struct Counters {
-    turns: PlainCount,
     parks: PlainCount,
     wakes: PlainCount,
 }
@@ -362,10 +361,6 @@ impl DriverCore {
             if self.activity.end() {
                 self.watched_visit_is_over(&self.activity);
             }
-            // One writer, the driver's thread: plain counting.
-            self.counters
-                .turns
-                .store(self.counters.turns.load(Relaxed) + 1, Relaxed);
             // Dropped when nothing of the thread's own is borrowed any more.
             let _not_kept = current::ready(|ready| ready.put_back(cell, after));
             self.world().choice_point();
@@ -697,7 +692,7 @@ impl DriverCore {
             name: self.name.as_str().to_owned(),
             kind: format!("{:?}", self.kind).to_lowercase(),
             members: self.members.load(Relaxed),
-            turns: self.counters.turns.load(Relaxed),
+            turns: self.activity.visits(),
             parks: self.counters.parks.load(Relaxed),
             wakes: self.counters.wakes.load(Relaxed),
             threads: 1,

@@ -118,7 +118,6 @@ struct WorkerShared {
 
 #[derive(Debug, Default)]
 struct WorkerCounters {
-    turns: PlainCount,
     parks: PlainCount,
     steals: PlainCount,
 }
@@ -208,7 +207,7 @@ impl PoolCore {
 
     pub(super) fn snapshot_into(&self, snapshot: &mut DriverSnapshot) {
         for worker in self.workers() {
-            snapshot.turns += worker.counters.turns.load(Relaxed);
+            snapshot.turns += worker.activity.visits();
             snapshot.parks += worker.counters.parks.load(Relaxed);
             snapshot.steals += worker.counters.steals.load(Relaxed);
         }

@@ -252,8 +252,6 @@ impl Loop<'_> {
         if activity.end() {
             self.core.watched_visit_is_over(activity);
         }
-        let turns = &self.shared.counters.turns;
-        turns.store(turns.load(Relaxed) + 1, Relaxed);
         self.turn_used_up = after == After::Again;
         match after {
             After::Again => HERE.with(|here| {
