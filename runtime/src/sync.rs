@@ -33,7 +33,7 @@ mod real {
     pub(crate) use shuttle::hint::spin_loop;
     pub(crate) use shuttle::sync::MutexGuard;
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, fence};
-    pub(crate) use shuttle::thread;
+    pub(crate) use shuttle::thread::{self, yield_now};
     pub(crate) use shuttle::thread_local;
 
     /// As the real one: its threads take turns on one thread of the system.

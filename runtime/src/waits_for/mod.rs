@@ -74,7 +74,7 @@ fn table() -> MutexGuard<'static, Table> {
         if let Some(table) = TABLE.try_lock() {
             return table;
         }
-        crate::sync::thread::yield_now();
+        crate::sync::yield_now();
     }
 }
 
