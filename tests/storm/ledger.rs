@@ -105,6 +105,14 @@ impl Ledger {
         self.accounts.iter().map(Account::alive).sum()
     }
 
+    /// Calls that have no result yet, and are still waited for: those whose reply is owed have it when their limit is over.
+    pub(crate) fn waiting(&self) -> u64 {
+        let calls = &self.calls;
+        let ended = [&calls.answered, &calls.failed, &calls.abandoned];
+        let ended: u64 = ended.iter().map(|n| n.load(Relaxed)).sum();
+        calls.made.load(Relaxed).saturating_sub(ended)
+    }
+
     /// Members that have not been dropped.
     pub(crate) fn states(&self) -> u64 {
         self.states.load(Relaxed).unsigned_abs()

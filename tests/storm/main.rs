@@ -187,8 +187,9 @@ impl Chief {
         let deadline = Instant::now() + LONG;
         loop {
             let alive = self.program.ledger.alive();
+            let waiting = self.program.ledger.waiting();
             let totals = self.program.node.snapshot().runtime.totals;
-            if alive == 0 && totals.queued == 0 && totals.outbox == 0 {
+            if alive == 0 && waiting == 0 && totals.queued == 0 && totals.outbox == 0 {
                 return;
             }
             if Instant::now() > deadline {
@@ -197,7 +198,7 @@ impl Chief {
                     .into_iter()
                     .filter(|p| p.queued > 0 || p.outbox > 0 || p.handling_ns.is_some());
                 self.failures.push(format!(
-                    "{alive} messages do not come to an end: {:#?}",
+                    "{alive} messages and {waiting} calls do not come to an end: {:#?}",
                     busy.collect::<Vec<_>>()
                 ));
                 return;
