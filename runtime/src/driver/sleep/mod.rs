@@ -174,42 +174,56 @@ mod loom_tests {
     use crate::world::World;
     use std::sync::Arc;
 
-    /// A pool in which a cell is a number, and a worker ends when all were handled.
+    /// A pool in which a cell is a bit, and a worker ends when all were handled.
     struct Model {
         sleep: Sleep,
-        queue: Mutex<Vec<u32>>,
+        /// No lock orders a push before a look at it, as none does in a deque: only the fences of the protocol do.
+        queue: AtomicU64,
         /// Handled so far.
-        sum: Mutex<u32>,
-        until: u32,
+        sum: Mutex<u64>,
+        until: u64,
+        /// Whoever handles 1 stays at it until 2 is handled.
+        one_is_long: bool,
     }
 
     impl Model {
-        fn new(until: u32) -> Arc<Self> {
+        fn new(until: u64) -> Arc<Self> {
             Arc::new(Self {
                 sleep: Sleep::new(),
-                queue: Mutex::new(Vec::new()),
+                queue: AtomicU64::new(0),
                 sum: Mutex::new(0),
                 until,
+                one_is_long: false,
             })
         }
 
-        fn push(&self, n: u32) {
-            self.queue.lock().push(n);
+        fn push(&self, n: u64) {
+            self.queue.fetch_or(n, Relaxed);
             self.sleep.notify();
         }
 
         fn has_work(&self) -> bool {
-            !self.queue.lock().is_empty()
+            self.queue.load(Relaxed) != 0
+        }
+
+        /// Takes one, if its look is not late.
+        fn pop(&self) -> Option<u64> {
+            let seen = self.queue.load(Relaxed);
+            let n = seen & seen.wrapping_neg();
+            (n != 0 && self.queue.fetch_and(!n, Relaxed) & n != 0).then_some(n)
         }
 
         fn work(&self, worker: usize) {
             let waker = World::Real.waker();
             let mut searching = false;
             loop {
-                let found = self.queue.lock().pop();
+                let found = self.pop();
                 if let Some(n) = found {
                     if std::mem::take(&mut searching) && self.sleep.found() && self.has_work() {
                         self.sleep.notify();
+                    }
+                    while self.one_is_long && n == 1 && *self.sum.lock() & 2 == 0 {
+                        thread::yield_now();
                     }
                     let over = {
                         let mut sum = self.sum.lock();
@@ -252,6 +266,30 @@ mod loom_tests {
     fn loom_no_work_is_slept_over_by_two_workers() {
         loom::model(|| {
             let model = Model::new(3);
+            let theirs = model.clone();
+            let worker = thread::spawn(move || theirs.work(1));
+            let theirs = model.clone();
+            let pusher = thread::spawn(move || {
+                theirs.push(1);
+                theirs.push(2);
+            });
+            model.work(0);
+            pusher.join().unwrap();
+            worker.join().unwrap();
+        });
+    }
+
+    /// Work that came while one searched is not left to that one alone, which has found something long.
+    #[test]
+    fn loom_no_work_waits_for_a_worker_that_is_busy_while_another_sleeps() {
+        loom::model(|| {
+            let model = Arc::new(Model {
+                one_is_long: true,
+                sleep: Sleep::new(),
+                queue: AtomicU64::new(0),
+                sum: Mutex::new(0),
+                until: 3,
+            });
             let theirs = model.clone();
             let worker = thread::spawn(move || theirs.work(1));
             let theirs = model.clone();
