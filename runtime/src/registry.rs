@@ -1,8 +1,8 @@
 //! What a node holds for each of its processors: a reference, and the name.
 //!
 //! There may be millions, so both are kept small: references stand in blocks, 16 bytes each, and the table of names holds
-//! numbers of places in these blocks, 5 bytes each and what a table needs to have free. Both give memory back when processors
-//! end.
+//! numbers of places in these blocks, 5 bytes each and what a table needs to have free. The hash of each name stands in the block,
+//! too, 4 bytes: a table that grows need not fetch a million names. Both give memory back when processors end.
 //!
 //! | the processor                    | its reference is | its name leads to it |
 //! |----------------------------------|------------------|----------------------|
@@ -35,10 +35,17 @@ pub(crate) enum Found {
     Driver,
 }
 
-fn hash(name: &str) -> u64 {
+/// What is kept of a name's hash.
+fn hash(name: &str) -> u32 {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
-    hasher.finish()
+    hasher.finish() as u32
+}
+
+/// As the table wants it: it looks at both ends of a long word. (Fibonacci hashing: the multiplier is 2^64 over the golden ratio.)
+fn spread(hash: u32) -> u64 {
+    let product = u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    product ^ (product >> 32)
 }
 
 impl Registry {
@@ -49,9 +56,10 @@ impl Registry {
             return false;
         }
         let cells = &mut self.cells;
-        let is_it = |at: &u32| cells.name(*at) == name.as_str();
-        let of = |at: &u32| hash(cells.name(*at));
-        let Entry::Vacant(vacant) = self.names.entry(hash(name.as_str()), is_it, of) else {
+        let hash = hash(name.as_str());
+        let is_it = |at: &u32| cells.hash(*at) == hash && cells.name(*at) == name.as_str();
+        let of = |at: &u32| spread(cells.hash(*at));
+        let Entry::Vacant(vacant) = self.names.entry(spread(hash), is_it, of) else {
             return false;
         };
         let Some(at) = cells.next() else {
@@ -59,13 +67,13 @@ impl Registry {
         };
         vacant.insert(at);
         cell.number().set(Some(at));
-        cells.put(at, cell);
+        cells.put(at, cell, hash);
         true
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Found> {
         let is_it = |at: &u32| self.cells.name(*at) == name;
-        match self.names.find(hash(name), is_it) {
+        match self.names.find(spread(hash(name)), is_it) {
             Some(at) => self.cells.get(*at).cloned().map(Found::Processor),
             None => self.drivers.contains_key(name).then_some(Found::Driver),
         }
@@ -76,15 +84,13 @@ impl Registry {
         let Some(at) = self.place_of(cell) else {
             return;
         };
-        if let Ok(entry) = self
-            .names
-            .find_entry(hash(cell.name().as_str()), |other| *other == at)
-        {
+        let hash = spread(self.cells.hash(at));
+        if let Ok(entry) = self.names.find_entry(hash, |other| *other == at) {
             entry.remove();
         }
         if self.names.len() < self.names.capacity() / 8 {
             let cells = &self.cells;
-            self.names.shrink_to(0, |at| hash(cells.name(*at)));
+            self.names.shrink_to(0, |at| spread(cells.hash(*at)));
         }
     }
 
@@ -155,6 +161,8 @@ struct Block {
     used: u128,
     /// `BLOCK` places, or none while none is used.
     places: Vec<Option<CellRef>>,
+    /// The hashes of their names.
+    hashes: Vec<u32>,
 }
 
 impl Blocks {
@@ -178,14 +186,16 @@ impl Blocks {
     }
 
     /// Fills a place that is free.
-    fn put(&mut self, at: u32, cell: CellRef) {
+    fn put(&mut self, at: u32, cell: CellRef, hash: u32) {
         let number = at / BLOCK as u32;
         let block = &mut self.blocks[number as usize];
         if block.places.is_empty() {
             block.places = Vec::with_capacity(BLOCK);
             block.places.resize_with(BLOCK, || None);
+            block.hashes = vec![0; BLOCK];
         }
         block.places[at as usize % BLOCK] = Some(cell);
+        block.hashes[at as usize % BLOCK] = hash;
         block.used |= 1 << (at as usize % BLOCK);
         if block.used == u128::MAX {
             self.open.remove(&number);
@@ -201,6 +211,13 @@ impl Blocks {
         self.get(at).map_or("", |cell| cell.name().as_str())
     }
 
+    /// The hash of the name of whoever has this place.
+    fn hash(&self, at: u32) -> u32 {
+        let block = self.blocks.get(at as usize / BLOCK);
+        let hash = block.and_then(|block| block.hashes.get(at as usize % BLOCK));
+        hash.copied().unwrap_or_default()
+    }
+
     /// Empties a place.
     fn take(&mut self, at: u32) -> Option<CellRef> {
         let number = at / BLOCK as u32;
@@ -210,6 +227,7 @@ impl Blocks {
         self.open.insert(number);
         if block.used == 0 {
             block.places = Vec::new();
+            block.hashes = Vec::new();
         }
         while self.blocks.last().is_some_and(|last| last.used == 0) {
             self.blocks.pop();

@@ -22,9 +22,13 @@ const CLOCK_EVERY: u32 = 16;
 /// Of so many high messages in a row, one normal message follows.
 const HIGH_RUN: u32 = 16;
 
+/// How a visit is over. It comes out of a `catch_unwind` once a visit, so it is small: two words, which move in registers.
 enum Visit {
     Done(After),
-    End(Exit),
+    /// It ends in order.
+    Stop,
+    /// It ends for another reason.
+    End(Box<Exit>),
 }
 
 enum Step {
@@ -106,7 +110,7 @@ impl<P: Processor> Cell<P> {
                     self.close_visit(body);
                     match visit {
                         Visit::Done(next) => break next,
-                        Visit::End(Exit::Stopped)
+                        Visit::Stop
                             if !body.local.farewell && !self.falls(body, &Exit::Stopped) =>
                         {
                             // Ends for good when what it sends in `stopped` is delivered or given up. Meanwhile nobody may
@@ -116,7 +120,8 @@ impl<P: Processor> Cell<P> {
                                 let _nobody = self.close_mailbox(body, &Exit::Stopped, false);
                             }
                         }
-                        Visit::End(exit) => self.end(body, exit),
+                        Visit::Stop => self.end(body, Exit::Stopped),
+                        Visit::End(exit) => self.end(body, *exit),
                     }
                 }
                 Err(payload) => {
@@ -212,7 +217,7 @@ impl<P: Processor> Cell<P> {
                 break Visit::Done(After::Idle);
             }
             if local.stop && !local.stalled {
-                break Visit::End(Exit::Stopped);
+                break Visit::Stop;
             }
             if *served >= budget || is_over {
                 break Visit::Done(After::Again);
@@ -384,7 +389,7 @@ impl<P: Processor> Cell<P> {
             }
         }
         if signals.has(Signals::KILL) {
-            return Some(Visit::End(Exit::Killed));
+            return Some(Visit::End(Box::new(Exit::Killed)));
         }
         if signals.has(Signals::QUIET) {
             local.timers.clear(&self.driver);
@@ -395,13 +400,16 @@ impl<P: Processor> Cell<P> {
         if signals.has(Signals::ORDER)
             && let Some(exit) = self.obey()
         {
-            return Some(Visit::End(exit));
+            return Some(match exit {
+                Exit::Stopped => Visit::Stop,
+                exit => Visit::End(Box::new(exit)),
+            });
         }
         if signals.has(Signals::ROOM) || local.stalled {
             self.settle(body);
         }
         if body.local.stop && !body.local.stalled {
-            return Some(Visit::End(Exit::Stopped));
+            return Some(Visit::Stop);
         }
         None
     }
@@ -423,11 +431,11 @@ impl<P: Processor> Cell<P> {
         }
         drop(lanes);
         if signals.has(Signals::KILL) {
-            return Some(Visit::End(Exit::Killed));
+            return Some(Visit::End(Box::new(Exit::Killed)));
         }
         self.settle(body);
         if !body.local.stalled {
-            return Some(Visit::End(Exit::Stopped));
+            return Some(Visit::Stop);
         }
         // What has come meanwhile is seen under the lock.
         self.refill(body)
