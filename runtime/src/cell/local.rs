@@ -42,6 +42,9 @@ pub(crate) struct Local<P: Processor> {
     /// The cell is running but no longer `scheduled`, because the message in `batch` is taken to be the only one: a push
     /// puts it on the ready queue again, behind this visit. See the table in `cell/mod.rs`.
     pub(super) released: bool,
+    /// On a pool: what is in `batch` is taken to be all that there is, so the visit is over behind it. `leave_idle` looks under
+    /// the lock in any case.
+    pub(super) last_look_is_later: bool,
     pub(super) control: VecDeque<Control<P>>,
     pub(super) ready: VecDeque<LaneId>,
     pub(super) outbox: Outbox,
@@ -83,6 +86,7 @@ impl<P: Processor> Local<P> {
             batch: Parcels::default(),
             pace: Pace::default(),
             released: false,
+            last_look_is_later: false,
             control: VecDeque::new(),
             ready: VecDeque::new(),
             outbox: Outbox::default(),
@@ -95,6 +99,14 @@ impl<P: Processor> Local<P> {
             continuations: BTreeMap::new(),
             next_continuation: 0,
             extensions: Extensions::default(),
+        }
+    }
+
+    /// Of a cell that makes one for each visit.
+    pub(super) fn of_many() -> Self {
+        Self {
+            pace: Pace::of_many(),
+            ..Self::new()
         }
     }
 
@@ -111,6 +123,7 @@ impl<P: Processor> Local<P> {
             self.stop | self.draining | self.farewell | self.stalled | self.pass | self.down;
         !flags
             && !self.released
+            && !self.last_look_is_later
             && self.batch.is_empty()
             && self.control.is_empty()
             && self.ready.is_empty()

@@ -105,6 +105,25 @@ impl Pace {
 }
 
 impl Pace {
+    /// Called after `found`: true if what was found is a single message. On a pool the look at the end of a visit is left out
+    /// then, since there is another one behind it: see `Local::last_look_is_later`.
+    #[inline]
+    pub(super) fn is_single(&mut self) -> bool {
+        let single = self.last == 1;
+        if single {
+            self.last = 0;
+        }
+        single
+    }
+
+    /// Nothing is known yet. Of many processors most are sent a message now and then: the first is taken to be alone.
+    pub(super) fn of_many() -> Self {
+        Self {
+            alone: 1,
+            ..Self::default()
+        }
+    }
+
     /// Called after `found`: true if what was found is a single message that is probably alone.
     #[inline]
     pub(super) fn is_alone(&mut self) -> bool {

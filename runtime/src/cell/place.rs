@@ -127,7 +127,7 @@ impl<P: Processor> Place<P> {
                 let kept = unsafe { &mut *kept };
                 let mut body = Body {
                     processor: &mut kept.processor,
-                    local: kept.local.get_or_insert_with(|| Box::new(Local::new())),
+                    local: kept.local.get_or_insert_with(|| Box::new(Local::of_many())),
                 };
                 let result = f(&mut body);
                 if body.has_ended() || body.local.is_blank() {

@@ -177,7 +177,7 @@ impl<P: Processor> Cell<P> {
         let mut read_after = 1;
         let mut is_over = false;
         let visit = loop {
-            if body.local.released && body.local.batch.is_empty() && !self.hold_on(body.local) {
+            if body.local.batch.is_empty() && self.was_all(body.local) {
                 break Visit::Done(After::Idle);
             }
             if !self.has_plain_batch(body.local)
@@ -213,7 +213,7 @@ impl<P: Processor> Cell<P> {
                     break;
                 }
             }
-            if local.released && !self.hold_on(local) {
+            if self.was_all(local) {
                 break Visit::Done(After::Idle);
             }
             if local.stop && !local.stalled {
@@ -233,6 +233,20 @@ impl<P: Processor> Cell<P> {
         // Release: partner in `is_quiet`.
         hot.counters.since.store(0, Release);
         visit
+    }
+
+    /// After a message that was taken to be the only one. True if the visit is over behind it.
+    #[inline]
+    fn was_all(&self, local: &mut Local<P>) -> bool {
+        if local.released {
+            return !self.hold_on(local);
+        }
+        if !local.last_look_is_later || !local.batch.is_empty() {
+            return false;
+        }
+        local.last_look_is_later = false;
+        local.batch.shrink();
+        local.is_plain()
     }
 
     /// After the message for which the cell was released. False if the visit is over: nothing is left to do, or the cell
@@ -276,11 +290,15 @@ impl<P: Processor> Cell<P> {
         }
         let wake = self.take(&mut lanes, local);
         local.pace.found(local.batch.len());
-        // On a pool another thread might enter it meanwhile.
-        if !self.driver.is_pool() && local.pace.is_alone() && lanes.normal.is_empty() {
-            lanes.normal.own.scheduled = false;
-            lanes.normal.shrink();
-            local.released = true;
+        if lanes.normal.is_empty() {
+            if self.driver.is_pool() {
+                // Not released: another thread might enter it meanwhile.
+                local.last_look_is_later = local.pace.is_single();
+            } else if local.pace.is_alone() {
+                lanes.normal.own.scheduled = false;
+                lanes.normal.shrink();
+                local.released = true;
+            }
         }
         drop(lanes);
         wake.into_iter().for_each(Waker::wake);
@@ -324,6 +342,9 @@ impl<P: Processor> Cell<P> {
             return After::Again;
         }
         lanes.normal.own.scheduled = false;
+        if is_empty {
+            lanes.normal.shrink();
+        }
         After::Idle
     }
 
