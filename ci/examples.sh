@@ -14,7 +14,21 @@ for example in examples/*.rs; do
   name=$(basename "$example" .rs)
   echo "-- $name"
   case "$name" in
+    async_publisher)
+      run async_publisher &
+      run async_subscriber
+      wait "$!"
+      ;;
+    async_subscriber) ;; # with its publisher
     frames) run frames --frames 30 --size 320x240 ;;
+    service)
+      # By itself and not by `run`, so that the signal reaches it.
+      timeout 120 target/debug/examples/service serve &
+      run service call 2 3
+      run service factor 600851475143
+      kill -TERM "$!"
+      wait "$!"
+      ;;
     two_processes)
       run two_processes publish --count 5 &
       run two_processes subscribe --count 5

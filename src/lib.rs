@@ -37,36 +37,57 @@
 
 mod node;
 mod script;
+mod services;
 
+pub use mproc_pubsub::{CLOCK, ClockState, DomainTime};
 pub use mproc_pubsub::{
     CallbackSubscription, ChannelSubscription, Codec, CodecError, CodecKind, Control,
     DEFAULT_DOMAIN, DEFAULT_SUBSCRIPTION_CAPACITY, Data, Delivered, DomainOptions, DomainSnapshot,
-    EVENTS, Event, Graph, Loan, Msg, Pattern, Place, PublishError, Publisher, PublisherId,
-    PublisherOptions, PublisherSnapshot, RecvError, Refusal, Sample, Selectable, Subscribing,
-    Subscription, SubscriptionId, SubscriptionOptions, SubscriptionSnapshot, Topic, TopicId,
-    TopicSnapshot, Topics, TryRecvError, select,
+    EVENTS, Event, Graph, Linger, Loan, Msg, Pattern, Place, PublishError, Publisher, PublisherId,
+    PublisherOptions, PublisherSnapshot, RecvError, Refusal, Relay, RelayOptions, RelaySnapshot,
+    Released, Sample, SampleStream, Selectable, Subscribing, Subscription, SubscriptionId,
+    SubscriptionOptions, SubscriptionSnapshot, Topic, TopicId, TopicSnapshot, Topics, TryRecvError,
+    select,
+};
+pub use mproc_pubsub::{Client, ServeOptions, Served, ServiceError, ServiceSnapshot, Services};
+pub use mproc_pubsub::{
+    GoalHandle, TaskClient, TaskCx, TaskError, TaskFeedback, TaskOptions, TaskServer,
 };
 pub use mproc_runtime::{
     Address, AfterPanic, Backoff, CallError, Child, ChildPlace, Closure, Cx, DEFAULT_CAPACITY,
     DEFAULT_LIMIT, DeadLetter, DeadLetters, Down, Driver, DriverId, DriverSnapshot, DropCause,
-    Drops, Error, ErrorKind, Exit, Fault, FaultCounts, Faults, Handle, HandledBy, Idle,
+    Drops, Error, ErrorKind, Exit, Fault, FaultCounts, Faults, Handle, HandledBy, Idle, InExecutor,
     IntoOutcome, IntoProcessor, Left, LetterHeader, LinkId, LocalClosure, MailboxOptions, Name,
     NameError, OnDriver, Options, Outcome, Pending, Permit, Pool, PoolOptions, Processor,
-    ProcessorId, ProcessorSnapshot, Recipient, RecipientPermit, ReplyToken, ReserveError, Restart,
-    Runtime, SendError, ShutdownReport, SpawnError, Spun, Strategy, Supervisor, SupervisorEvent,
-    SupervisorSpec, ThreadOptions, Tick, TimerId, Totals, TrySendError, WatchId, WeakAddress,
-    WhenFull, WhenGivingUp, closure, local_closure,
+    ProcessorId, ProcessorSnapshot, Recipient, RecipientPermit, Replies, ReplyToken, ReserveError,
+    Restart, Runtime, SendError, ShutdownReport, SpawnError, SpinReport, Spun, Strategy,
+    Supervisor, SupervisorEvent, SupervisorSpec, ThreadOptions, Tick, Ticket, TimerId, Totals,
+    TrySendError, UnblockError, WatchId, WeakAddress, WhenFull, WhenGivingUp, closure,
+    local_closure, replies,
+};
+pub use mproc_runtime::{AsyncHandle, AsyncProcessor, HandleAsync, TaskHandle};
+pub use mproc_runtime::{
+    Beat, Clock, ClockKind, Jump, JumpCallback, JumpKind, JumpThreshold, Rate, SleepError, Slept,
+    Time,
 };
 pub use mproc_runtime::{
     Behaviour, BroadcastError, Group, GroupChange, GroupEvent, Keyed, KeyedError, PoolAddress,
     Probe, Recorder, Sent, StashFull, TestCx, behaviour,
 };
+#[cfg(unix)]
+pub use mproc_runtime::{FdWatch, Interest, ReadyFd};
+pub use mproc_runtime::{Trigger, Triggered};
 pub use node::{Node, NodeBuilder, Snapshot};
 pub use script::{Callbacks, OnFault, Script, ScriptCx, init, init_without_signals};
+pub use services::Server;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/coming_from.md")]
+struct ComingFrom;
 
 /// What setup and the outside world return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -74,9 +95,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// The names that most programs use.
 pub mod prelude {
     pub use crate::{
-        Address, Child, Cx, Down, Handle, MailboxOptions, Node, Outcome, Processor, Publisher,
-        Sample, Script, Subscription, SubscriptionOptions, Topic, TopicId, Topics, WhenFull,
-        closure,
+        Address, AsyncProcessor, Child, Cx, Down, Handle, HandleAsync, MailboxOptions, Node,
+        Outcome, Processor, Publisher, Sample, Script, Services, Subscription, SubscriptionOptions,
+        Topic, TopicId, Topics, WhenFull, closure,
     };
     pub use std::time::Duration;
 }

@@ -2,13 +2,14 @@
 
 use crate::script::Script;
 use mproc_pubsub::{
-    CallbackSubscription, ChannelSubscription, DomainOptions, DomainSnapshot, EVENTS, Event, Graph,
-    Msg, Place, Publisher, PublisherOptions, Sample, Subscription, SubscriptionOptions, Topic,
-    TopicSnapshot, Topics, accept_msgs, send_msg,
+    CallbackSlot, CallbackSubscription, ChannelSubscription, DomainOptions, DomainSnapshot,
+    DomainTime, EVENTS, Event, Graph, Msg, Place, Publisher, PublisherOptions, Relay, RelayOptions,
+    Sample, ServiceSnapshot, Subscription, SubscriptionOptions, Topic, TopicSnapshot, Topics,
+    accept_msgs, send_msg,
 };
 use mproc_runtime::{
-    Address, Closure, Error, ErrorKind, Faults, Handle, Options, Processor, Runtime, WhenFull,
-    closure,
+    Address, Clock, Closure, Error, ErrorKind, Faults, Handle, Options, Processor, Runtime,
+    WhenFull, closure,
 };
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
@@ -40,6 +41,9 @@ pub struct Snapshot {
     pub runtime: mproc_runtime::Snapshot,
     /// Topics, by name.
     pub topics: Vec<TopicSnapshot>,
+    /// Services that it serves, calls or knows of from other processes, by name.
+    #[serde(default)]
+    pub services: Vec<ServiceSnapshot>,
     /// The other processes of its domain; `None` if it is for this process alone.
     #[serde(default)]
     pub domain: Option<DomainSnapshot>,
@@ -59,6 +63,7 @@ impl Deref for Snapshot {
 pub struct NodeBuilder {
     options: Option<Options>,
     domain: Option<DomainOptions>,
+    follows_domain_time: bool,
 }
 
 impl NodeBuilder {
@@ -83,11 +88,18 @@ impl NodeBuilder {
         self
     }
 
+    /// Timers follow [domain time](Node::domain_clock) on every driver and in every processor that is not told otherwise.
+    pub fn domain_time(mut self) -> Self {
+        self.follows_domain_time = true;
+        self
+    }
+
     /// The node. It joins its domain when it first declares a topic whose values can leave the process.
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`](crate::ErrorKind::InvalidSetting), naming the variable of the environment.
+    /// [`InvalidSetting`](crate::ErrorKind::InvalidSetting), naming the variable of the environment; with
+    /// [`domain_time`](Self::domain_time), as [`Node::domain_clock`].
     pub fn build(self) -> Result<Node, Error> {
         let options = match self.options {
             Some(options) => options,
@@ -100,6 +112,10 @@ impl NodeBuilder {
         let node = Node::with_options(options);
         if let Some(domain) = domain {
             node.graph().join_domain(domain)?;
+        }
+        if self.follows_domain_time {
+            let clock = node.domain_clock()?;
+            node.follow(&clock);
         }
         Ok(node)
     }
@@ -131,6 +147,7 @@ impl Node {
         NodeBuilder {
             options: None,
             domain: None,
+            follows_domain_time: false,
         }
     }
 
@@ -190,8 +207,74 @@ impl Node {
         self.graph().domain().map(str::to_owned)
     }
 
+    /// The clock of the node's domain, which a replay or a simulation drives ([`drive_time`](Self::drive_time)), here or in
+    /// another process. It shows zero, and stands, until somebody does. A node of no domain has its own.
+    ///
+    /// Let a processor's timers follow it by [`Cx::follow`](crate::Cx::follow), a driver's by
+    /// [`Driver::follow`](crate::Driver::follow), the node's by [`NodeBuilder::domain_time`]. Limits on waiting follow steady
+    /// time all the same.
+    ///
+    /// In a domain the first call makes a thread, asleep but when time is changed, and blocks until that listens.
+    ///
+    /// # Errors
+    ///
+    /// As [`mproc_pubsub::domain_clock`].
+    pub fn domain_clock(&self) -> Result<Clock, Error> {
+        mproc_pubsub::domain_clock(&self.runtime)
+    }
+
+    /// Drives the time of the node's domain from now on, until what this returns is dropped. One at a time. Time stands still
+    /// until it is [resumed](DomainTime::resume).
+    ///
+    /// A node of a domain first listens for a quarter of a second whether another drives.
+    ///
+    /// # Errors
+    ///
+    /// As [`mproc_pubsub::drive_time`]: [`Refused`](crate::ErrorKind::Refused), naming who, if somebody drives it already.
+    ///
+    /// # Examples
+    ///
+    /// A minute of a processor's life in six seconds:
+    ///
+    /// ```
+    /// use mproc::prelude::*;
+    ///
+    /// struct Pulse;
+    /// struct Beat;
+    /// const BEATS: Topic<u64> = Topic::new("beats");
+    /// impl Processor for Pulse {
+    ///     fn started(&mut self, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+    ///         let clock = Node::from(&*cx).domain_clock()?;
+    ///         cx.follow(&clock);
+    ///         cx.every(Duration::from_secs(20), |_tick| Beat);
+    ///         Ok(())
+    ///     }
+    /// }
+    /// impl Handle<Beat> for Pulse {
+    ///     type Reply = ();
+    ///     fn handle(&mut self, _: Beat, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+    ///         let seconds = cx.time().as_nanos() / 1_000_000_000;
+    ///         cx.publish(&BEATS, seconds)?;
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let node = Node::simulated(1);
+    /// let beats = node.subscription(&BEATS)?;
+    /// let time = node.drive_time()?;
+    /// node.spawn_thread("pulse", Pulse)?;
+    /// time.rate(10.0)?;
+    /// time.resume()?;
+    /// node.advance(Duration::from_secs(6));
+    /// assert_eq!(beats.try_iter().map(|s| *s).collect::<Vec<_>>(), [20, 40, 60]);
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
+    pub fn drive_time(&self) -> Result<DomainTime, Error> {
+        mproc_pubsub::drive_time(&self.runtime)
+    }
+
     /// The node's topics.
-    fn graph(&self) -> std::sync::Arc<Graph> {
+    pub(crate) fn graph(&self) -> std::sync::Arc<Graph> {
         Graph::of(&self.runtime)
     }
 
@@ -310,12 +393,13 @@ impl Node {
         let name = format!("subscriber-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let address = self.spawn_thread(&name, closure(|(): (), _cx| ()))?;
         let topic = *topic;
-        let mut call = call;
+        let slot = CallbackSlot::new(call);
+        let called = slot.clone();
         let (answer, made) = crossbeam_channel::bounded(1);
         let (waker, told) = (self.waker(), answer);
         address.with_processor(move |_, cx| {
             let control = cx.subscribe(&topic).call(move |_, sample, _| {
-                call(sample);
+                called.call(sample);
                 Ok(())
             });
             // The other end waits for it, at most for the node's limit. If it has given up, the processor ends next.
@@ -328,7 +412,7 @@ impl Node {
             Err(_) => address.is_closed().then_some(None),
         });
         match subscribed.flatten() {
-            Some(Ok(control)) => Ok(CallbackSubscription::new(control, address)),
+            Some(Ok(control)) => Ok(CallbackSubscription::new(control, address, slot)),
             Some(Err(error)) => {
                 address.stop();
                 Err(error)
@@ -342,11 +426,34 @@ impl Node {
         }
     }
 
-    /// Changes of who publishes and subscribes, as they happen. The oldest are dropped if nobody reads them.
+    /// What happens to topics, subscriptions and services, as it happens: who comes and goes, queues that are high, samples that are
+    /// dropped, pauses, panics of handlers, leases that are held long. The oldest are dropped if nobody reads them, and nobody
+    /// waits for them.
     ///
     /// # Errors
     ///
     /// As [`subscription`](Self::subscription).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mproc::{Event, prelude::*};
+    ///
+    /// const NUMBERS: Topic<i64> = Topic::new("numbers");
+    ///
+    /// let node = Node::simulated(1);
+    /// let newest = SubscriptionOptions::new().capacity(1).when_full(WhenFull::DropOldest);
+    /// let numbers = node.subscription_with(&NUMBERS, newest)?;
+    /// let publisher = node.publisher(&NUMBERS)?;
+    /// let events = node.events()?;
+    ///
+    /// publisher.publish(1)?;
+    /// publisher.publish(2)?;
+    /// let is_drop = |event: &Event| matches!(event, Event::Dropped { count: 1, .. });
+    /// assert!(events.try_iter().any(|event| is_drop(&event)));
+    /// # drop(numbers);
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
     pub fn events(&self) -> Result<Subscription<Event>, Error> {
         let graph = self.graph();
         graph.publish_events(&self.runtime)?;
@@ -386,6 +493,61 @@ impl Node {
         self.graph().disconnect(from, to)
     }
 
+    /// Publishes on topic `to` what comes on topic `from`, on a thread of its own, until the [`Relay`] is dropped. It
+    /// has a queue, a publisher, a pause and counters of its own; to share a topic's subscribers without them,
+    /// [`connect`](Self::connect).
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::relay`].
+    ///
+    /// # Deadlocks
+    ///
+    /// As [`Graph::relay`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mproc::prelude::*;
+    ///
+    /// const RAW: Topic<i64> = Topic::new("raw");
+    /// const SHOWN: Topic<i64> = Topic::new("shown");
+    ///
+    /// let node = Node::simulated(1);
+    /// let shown = node.subscription(&SHOWN)?;
+    /// let relay = node.relay(&RAW, &SHOWN)?;
+    /// node.publisher(&RAW)?.publish(3)?;
+    /// assert_eq!(*shown.recv().wait()?, 3);
+    /// assert_eq!(relay.snapshot().sent, 1);
+    /// assert!(node.relay(&SHOWN, &RAW).is_err()); // a circle
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
+    pub fn relay<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        from: &Topic<T>,
+        to: &Topic<T>,
+    ) -> Result<Relay, Error> {
+        self.relay_with(from, to, RelayOptions::new())
+    }
+
+    /// As [`relay`](Self::relay), with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Graph::relay`].
+    ///
+    /// # Deadlocks
+    ///
+    /// As [`Graph::relay`].
+    pub fn relay_with<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        from: &Topic<T>,
+        to: &Topic<T>,
+        options: RelayOptions<T>,
+    ) -> Result<Relay, Error> {
+        self.graph().relay(&self.runtime, from, to, options)
+    }
+
     /// Makes every publisher of the node wait until [`resume`](Self::resume).
     pub fn pause(&self) {
         self.graph().pause();
@@ -415,6 +577,7 @@ impl Node {
         Snapshot {
             runtime: self.runtime.snapshot(),
             topics: self.graph().snapshot(),
+            services: self.graph().service_snapshot(),
             domain: self.graph().domain_snapshot(),
         }
     }

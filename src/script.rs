@@ -2,15 +2,20 @@
 
 use crate::node::Node;
 use mproc_pubsub::{
-    Control, DEFAULT_DOMAIN, DomainOptions, Sample, SubscriptionOptions, Topic, Topics,
+    Control, DEFAULT_DOMAIN, DomainOptions, Sample, SubscriptionId, SubscriptionOptions, Topic,
+    Topics,
 };
 use mproc_runtime::{
-    Address, AfterPanic, Cx, DEFAULT_LIMIT, Error, ErrorKind, Fault, IntoOutcome, MailboxOptions,
-    Manual, Outcome, Pending, Processor, SpawnError, Spun, TimerId,
+    Address, AfterPanic, Clock, Cx, DEFAULT_LIMIT, Error, ErrorKind, Fault, IntoOutcome,
+    MailboxOptions, Manual, Outcome, Pending, Processor, SpawnError, SpinReport, Spun, TimerId,
+    Trigger,
 };
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,9 +25,11 @@ pub type ScriptCx<'a, S> = Cx<'a, Callbacks<S>>;
 
 /// The processor that a script's callbacks belong to.
 pub struct Callbacks<S> {
-    state: S,
+    pub(crate) state: S,
     on_fault: OnFault,
     failed: Option<Fault>,
+    /// The closures of services; see `services.rs`.
+    pub(crate) serves: Vec<Box<dyn std::any::Any>>,
 }
 
 /// What a script does when a callback fails. The fault is reported in any case.
@@ -72,7 +79,7 @@ impl<S> fmt::Debug for Callbacks<S> {
 /// let numbers = script.publisher(&NUMBERS)?;
 /// numbers.publish(2)?;
 /// numbers.publish(3)?;
-/// assert_eq!(script.spin_some(10)?, 2);
+/// assert_eq!(script.spin_some(10)?.handled, 2);
 /// assert_eq!(script.state(|sum| *sum)?, 5);
 /// # Ok::<(), mproc::Error>(())
 /// ```
@@ -81,12 +88,27 @@ pub struct Script<S: 'static> {
     /// `None` if the node was ending already when it was made.
     address: Option<Address<Callbacks<S>>>,
     manual: Rc<Manual>,
+    /// The callbacks of its subscriptions, by their ids.
+    callbacks: BTreeMap<SubscriptionId, Kept>,
     node: Node,
 }
 
+/// What a script knows of a callback that its subscription has.
+struct Kept {
+    /// A [`Callback`].
+    slot: Weak<dyn Any>,
+    /// Drops what is in it.
+    clear: Box<dyn Fn()>,
+}
+
+/// The callback of one subscription. `None` while it is called, and while it is taken out.
+type Callback<S, T> = RefCell<Option<Box<Call<S, T>>>>;
+type Call<S, T> = dyn FnMut(&mut S, Sample<T>, &mut ScriptCx<'_, S>) -> Outcome<()>;
+
 /// Makes a node and a script on the calling thread. The node shares its topics with the other processes of its domain: the one
 /// that `MPROC_DOMAIN` names, or [`DEFAULT_DOMAIN`] where [there can be any](DomainOptions::is_available). Ctrl-C and SIGTERM
-/// end it in order; a second one drops what is still queued; a third ends the process. Further calls make further nodes, each with
+/// end it in order; a second one drops what is still queued; a third ends the process. What this thread waits for when they
+/// come is given up, and the wait returns `Interrupted` ([`Runtime::interrupt`](mproc_runtime::Runtime::interrupt)). Further calls make further nodes, each with
 /// its script; the signals end them all.
 ///
 /// # Errors
@@ -138,6 +160,9 @@ fn handle_signals(node: Node) -> Result<(), Error> {
                     0 => node.request_shutdown(),
                     _ => node.cut_short(),
                 }
+                // What a script's thread waits for is given up, so that it comes to the end; from the second on also the
+                // waits with which it cleans up.
+                node.interrupt();
             }
             // The first ends in order, the second cuts that short, the third ends the process.
             if before >= 2 {
@@ -170,6 +195,7 @@ impl Script<()> {
         Ok(Self {
             address: Some(address),
             manual,
+            callbacks: BTreeMap::new(),
             node,
         })
     }
@@ -183,6 +209,7 @@ fn spawn_callbacks<S: 'static>(
         state,
         on_fault: OnFault::GoOn,
         failed: None,
+        serves: Vec::new(),
     };
     manual.spawn(&next_name(), MailboxOptions::default(), callbacks)
 }
@@ -205,14 +232,24 @@ impl<S: 'static> Script<S> {
         Script {
             address,
             manual: self.manual,
+            // They have a state of another type.
+            callbacks: BTreeMap::new(),
             node: self.node,
         }
     }
 
-    fn address(&self) -> Result<&Address<Callbacks<S>>, Error> {
+    pub(crate) fn address(&self) -> Result<&Address<Callbacks<S>>, Error> {
         self.address
             .as_ref()
             .ok_or_else(|| Error::new(ErrorKind::Closed, "the script has ended"))
+    }
+
+    /// Does something with the callbacks' processor, between two spins.
+    pub(crate) fn enter<R>(
+        &mut self,
+        work: impl FnOnce(&mut Callbacks<S>, &mut ScriptCx<'_, S>) -> R,
+    ) -> Result<R, Error> {
+        self.manual.enter(self.address()?, work)
     }
 
     /// Sets what happens when a callback fails.
@@ -269,13 +306,140 @@ impl<S: 'static> Script<S> {
         &mut self,
         topic: &Topic<T>,
         options: SubscriptionOptions<T>,
-        mut call: impl FnMut(&mut S, Sample<T>, &mut ScriptCx<'_, S>) -> D + 'static,
+        call: impl FnMut(&mut S, Sample<T>, &mut ScriptCx<'_, S>) -> D + 'static,
     ) -> Result<Control, Error> {
-        self.manual.enter(self.address()?, |_, cx| {
+        let slot: Rc<Callback<S, T>> = Rc::new(RefCell::new(Some(boxed(call))));
+        let called = slot.clone();
+        let control = self.manual.enter(self.address()?, |_, cx| {
             cx.subscribe(topic)
                 .options(options)
-                .call_local(move |me, sample, cx| call(&mut me.state, sample, cx).into_outcome())
-        })?
+                .call_local(move |me, sample, cx| call_in(&called, &mut me.state, sample, cx))
+        })??;
+        let weak = Rc::downgrade(&slot);
+        let kept = Kept {
+            clear: Box::new(move || {
+                let callback = weak.upgrade().and_then(|slot| slot.borrow_mut().take());
+                drop(callback);
+            }),
+            slot: Rc::<Callback<S, T>>::downgrade(&slot),
+        };
+        // Those whose subscriptions have ended are let go of.
+        self.callbacks
+            .retain(|_, kept| kept.slot.strong_count() > 0);
+        self.callbacks.insert(control.id(), kept);
+        Ok(control)
+    }
+
+    /// Takes the callback of a subscription out and drops it. Samples wait meanwhile, in order, under the subscription's
+    /// policy, as if it were paused.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] if the subscription has ended, or was not made by [`on`](Self::on) with the script's present
+    /// state.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mproc::prelude::*;
+    ///
+    /// const NUMBERS: Topic<i64> = Topic::new("numbers");
+    ///
+    /// let node = Node::simulated(1);
+    /// let mut script = node.script()?.with(Vec::new());
+    /// let numbers = script.on(&NUMBERS, |seen, n: Sample<i64>, _cx| seen.push(*n))?;
+    /// script.take_callback(&numbers)?;
+    /// script.publisher(&NUMBERS)?.publish(7)?;
+    /// assert_eq!(script.spin_some(10)?.handled, 0);
+    /// script.set_callback(&numbers, |seen, n: Sample<i64>, _cx| seen.push(-*n))?;
+    /// assert_eq!(script.spin_some(10)?.handled, 1);
+    /// assert_eq!(script.state(|seen| seen.clone())?, [-7]);
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
+    pub fn take_callback(&mut self, subscription: &Control) -> Result<(), Error> {
+        let kept = self.kept(subscription)?;
+        subscription.take_callback_out();
+        (kept.clear)();
+        Ok(())
+    }
+
+    /// Puts another callback in the place of the one that a subscription has, or had. It gets the samples that wait, in
+    /// order, and all that come.
+    ///
+    /// # Errors
+    ///
+    /// As [`take_callback`](Self::take_callback), and [`ErrorKind::TypeConflict`] if its samples are of another type. Then
+    /// `call` is dropped.
+    pub fn set_callback<T: ?Sized + Send + Sync + 'static, D: IntoOutcome<Reply = ()>>(
+        &mut self,
+        subscription: &Control,
+        call: impl FnMut(&mut S, Sample<T>, &mut ScriptCx<'_, S>) -> D + 'static,
+    ) -> Result<(), Error> {
+        let slot = self.kept(subscription)?.slot.upgrade();
+        let Some(slot) = slot.and_then(|slot| slot.downcast::<Callback<S, T>>().ok()) else {
+            let text = format!(
+                "cannot set a callback for {}: the samples of {subscription:?} are of another type",
+                std::any::type_name::<T>()
+            );
+            return Err(Error::new(ErrorKind::TypeConflict, text));
+        };
+        let before = slot.borrow_mut().replace(boxed(call));
+        drop(before);
+        subscription.put_callback_back();
+        Ok(())
+    }
+
+    fn kept(&self, subscription: &Control) -> Result<&Kept, Error> {
+        let kept = self.callbacks.get(&subscription.id());
+        kept.filter(|kept| kept.slot.strong_count() > 0 && !subscription.has_ended())
+            .ok_or_else(|| {
+                let text = format!("{subscription:?} is no callback of this script, or has ended");
+                Error::new(ErrorKind::Closed, text)
+            })
+    }
+
+    /// Runs the callback of one subscription with at most `limit` samples that are queued, and returns how many:
+    /// exactly `limit`, or all that there were. A sample of another process is there when its memory has been met here.
+    /// Nothing else of the script runs. Never waits, never discards. What the callback itself makes come is included,
+    /// within the limit. Fewer run if it publishes or sends what finds no room: then the script waits for that first,
+    /// as while it spins.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Refused`] inside a callback; [`ErrorKind::Closed`] as [`take_callback`](Self::take_callback).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mproc::prelude::*;
+    ///
+    /// const LEFT: Topic<i64> = Topic::new("left");
+    /// const RIGHT: Topic<i64> = Topic::new("right");
+    ///
+    /// let node = Node::simulated(1);
+    /// let mut script = node.script()?.with(Vec::new());
+    /// let left = script.on(&LEFT, |seen, n: Sample<i64>, _cx| seen.push(*n))?;
+    /// script.on(&RIGHT, |seen, n: Sample<i64>, _cx| seen.push(*n))?;
+    /// for n in 1..=5 {
+    ///     script.publisher(&LEFT)?.publish(n)?;
+    ///     script.publisher(&RIGHT)?.publish(-n)?;
+    /// }
+    /// assert_eq!(script.run_pending(&left, 3)?, 3);
+    /// assert_eq!(script.state(|seen| seen.clone())?, [1, 2, 3]);
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
+    pub fn run_pending(&mut self, subscription: &Control, limit: usize) -> Result<usize, Error> {
+        self.kept(subscription)?;
+        let mut ran = 0;
+        while ran < limit {
+            let serve =
+                |me: &mut Callbacks<S>, cx: &mut ScriptCx<'_, S>| subscription.serve_one(me, cx);
+            if !self.manual.enter(self.address()?, serve)? {
+                break;
+            }
+            ran += 1;
+        }
+        Ok(ran)
     }
 
     /// Calls `call` every `period`, while the script spins. The first call is one period from now.
@@ -323,6 +487,117 @@ impl<S: 'static> Script<S> {
         self.manual.enter(self.address()?, |_, cx| cx.cancel(timer))
     }
 
+    /// Starts a timer afresh: its next call is one period (or its delay) from now. False if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] if the script has ended.
+    pub fn reset(&mut self, timer: TimerId) -> Result<bool, Error> {
+        self.manual.enter(self.address()?, |_, cx| cx.reset(timer))
+    }
+
+    /// Changes a timer's period (or delay) and starts it afresh. False if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] if the script has ended.
+    pub fn set_period(&mut self, timer: TimerId, period: Duration) -> Result<bool, Error> {
+        self.manual
+            .enter(self.address()?, |_, cx| cx.set_period(timer, period))
+    }
+
+    /// Stops a timer without ending it: it does not come until it is [`reset`](Self::reset). False if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] if the script has ended.
+    pub fn stop_timer(&mut self, timer: TimerId) -> Result<bool, Error> {
+        self.manual
+            .enter(self.address()?, |_, cx| cx.stop_timer(timer))
+    }
+
+    /// How long until a timer is due, by the clock that it follows; zero if it is overdue, `None` if it has ended or was
+    /// stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] if the script has ended.
+    pub fn time_until(&mut self, timer: TimerId) -> Result<Option<Duration>, Error> {
+        self.manual
+            .enter(self.address()?, |_, cx| cx.time_until(timer))
+    }
+
+    /// From now on new timers of the script, and of processors on its thread, follow `clock`, but of those that were told
+    /// otherwise: see [`Cx::follow`].
+    pub fn follow(&mut self, clock: &Clock) {
+        self.manual.follow(clock);
+    }
+
+    /// A [`Trigger`] that has `call` called while the script spins: pulled from any thread, and however often before that,
+    /// it is called once.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] if the script has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mproc::prelude::*;
+    ///
+    /// let node = Node::simulated(1);
+    /// let mut script = node.script()?.with(0);
+    /// let redraw = script.trigger(|drawn, _cx| *drawn += 1)?;
+    /// redraw.pull();
+    /// redraw.pull();
+    /// script.spin_some(10)?;
+    /// assert_eq!(script.state(|drawn| *drawn)?, 1);
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
+    pub fn trigger<D: IntoOutcome<Reply = ()>>(
+        &mut self,
+        mut call: impl FnMut(&mut S, &mut ScriptCx<'_, S>) -> D + 'static,
+    ) -> Result<Trigger, Error> {
+        self.manual.enter(self.address()?, |_, cx| {
+            cx.trigger_with_local(move |me, cx| {
+                let outcome = call(&mut me.state, cx).into_outcome();
+                report(me, outcome, cx);
+            })
+        })?
+    }
+
+    /// Calls `call` whenever `fd` is ready for what `interest` says, while the script spins: once for each time, by level, as
+    /// [`Cx::watch_fd`] says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cx::watch_fd`], and [`ErrorKind::Closed`] if the script has ended.
+    #[cfg(unix)]
+    pub fn watch_fd<D: IntoOutcome<Reply = ()>>(
+        &mut self,
+        fd: impl std::os::fd::AsFd + Send + Sync + 'static,
+        interest: mproc_runtime::Interest,
+        mut call: impl FnMut(&mut S, mproc_runtime::Interest, &mut ScriptCx<'_, S>) -> D + 'static,
+    ) -> Result<mproc_runtime::FdWatch, Error> {
+        self.manual.enter(self.address()?, |_, cx| {
+            cx.watch_fd_with_local(fd, interest, move |me, ready, cx| {
+                let outcome = call(&mut me.state, ready, cx).into_outcome();
+                report(me, outcome, cx);
+            })
+        })?
+    }
+
+    /// Ends a watch. Ending it twice is harmless.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] if the script has ended.
+    #[cfg(unix)]
+    pub fn unwatch_fd(&mut self, watch: mproc_runtime::FdWatch) -> Result<(), Error> {
+        self.manual
+            .enter(self.address()?, |_, cx| cx.unwatch_fd(watch))
+    }
+
     /// Looks at the state, or changes it, between two spins.
     ///
     /// # Errors
@@ -347,6 +622,37 @@ impl<S: 'static> Script<S> {
             .spawn(name, MailboxOptions::default(), processor)
     }
 
+    /// Makes a task on the script's thread: `future` runs while the script spins, and need not be `Send`; its result must be.
+    /// Each poll is one step of [`spin_once`](Self::spin_once), so a task that suspends needs another call.
+    ///
+    /// # Errors
+    ///
+    /// As [`mproc_runtime::Driver::spawn_task`], also what the [`Pending`] ends with.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the [`Pending`] has the future dropped, also when its limit passes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mproc::prelude::*;
+    ///
+    /// let node = Node::simulated(1);
+    /// let twice = node.spawn_thread("twice", closure(|n: i32, _cx| n.checked_mul(2).ok_or(std::fmt::Error)))?;
+    /// let mut script = node.script()?;
+    /// let mut task = script.spawn_task(async move { twice.call(5).await })?;
+    /// let doubled = script.spin_until(&mut task, Duration::from_secs(1))??;
+    /// assert_eq!(doubled, 10);
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
+    pub fn spawn_task<T: Send + 'static>(
+        &mut self,
+        future: impl Future<Output = T> + 'static,
+    ) -> Result<Pending<T>, SpawnError> {
+        self.manual.spawn_task(future)
+    }
+
     /// Runs callbacks until Ctrl-C, SIGTERM or a shutdown of the node, then ends the node in order, within 5 seconds.
     ///
     /// # Errors
@@ -359,7 +665,7 @@ impl<S: 'static> Script<S> {
     /// Nothing but the end of the node ends it. The thread's other scripts run nothing meanwhile, until the node ends: one
     /// that waits for them waits for its limit.
     pub fn spin(&mut self) -> Result<(), Error> {
-        while self.manual.spin_once(Duration::MAX)? != Spun::Shutdown {}
+        self.manual.spin_until_the_end()?;
         let failed = self.address().ok().and_then(|address| {
             let failed = self.manual.enter(address, |me, _| me.failed.take());
             failed.unwrap_or(None)
@@ -393,20 +699,89 @@ impl<S: 'static> Script<S> {
     }
 
     /// Runs what is ready, at most `budget` callbacks, and returns how many ran. Never waits, never discards. What
-    /// callbacks queue while it runs is included, within the budget.
+    /// callbacks queue while it runs is included, within the budget. With a budget of 0 nothing is done at all.
+    ///
+    /// Other systems call this *flush*; here that word is for waiting until samples have been given back
+    /// ([`Publisher::flush`](mproc_pubsub::Publisher::flush)).
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Refused`] inside a callback.
-    pub fn spin_some(&mut self, budget: usize) -> Result<usize, Error> {
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mproc::prelude::*;
+    ///
+    /// const NUMBERS: Topic<u32> = Topic::new("numbers");
+    ///
+    /// // Each number is followed by the next one, for ever.
+    /// let node = Node::simulated(1);
+    /// let mut script = node.script()?;
+    /// script.on(&NUMBERS, |_, n, cx| cx.publish(&NUMBERS, *n + 1).map(drop))?;
+    /// script.publisher(&NUMBERS)?.publish(0)?;
+    /// assert_eq!(script.spin_some(0)?.handled, 0);
+    /// assert_eq!(script.spin_some(7)?.handled, 7);
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
+    pub fn spin_some(&mut self, budget: usize) -> Result<SpinReport, Error> {
         self.manual.spin_some(budget)
+    }
+
+    /// True if a spin would run something now, or the node is ending.
+    pub fn is_ready(&self) -> bool {
+        self.manual.is_ready()
+    }
+
+    /// The descriptor that is readable exactly while a spin would run something, the node is ending, or the script is gone: to
+    /// be watched by another event loop ([`ReadyFd`](mproc_runtime::ReadyFd)). It is made at the first call; a script that is
+    /// not asked for it pays nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] if the system gives no descriptor or thread; [`ErrorKind::Forked`] in a forked child.
+    ///
+    /// # Examples
+    ///
+    /// A whole program is `examples/epoll_loop.rs`. When the descriptor is readable:
+    ///
+    /// ```
+    /// # use mproc::prelude::*;
+    /// fn when_readable(script: &mut Script<()>) -> mproc::Result<bool> {
+    ///     let report = script.spin_some(100)?; // if more is left, the descriptor stays readable
+    ///     if report.is_ending {
+    ///         script.spin()?; // ends in order
+    ///     }
+    ///     Ok(!report.is_ending)
+    /// }
+    /// # let mut script = Node::simulated(1).script()?;
+    /// # assert!(when_readable(&mut script)?);
+    /// # script.request_shutdown();
+    /// # assert!(!when_readable(&mut script)?);
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
+    #[cfg(unix)]
+    pub fn ready_fd(&self) -> Result<mproc_runtime::ReadyFd, Error> {
+        self.manual.ready_fd()
+    }
+
+    /// Has `call` called once whenever there is something to run, or an end of the node, where there was nothing before, by
+    /// the thread that brought it; at once if there is something. For loops that watch no descriptors; see
+    /// [`Manual::on_ready`], which says what such a call may do, and when the next one comes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Manual::on_ready`].
+    pub fn on_ready(&self, call: impl Fn() + Send + Sync + 'static) -> Result<(), Error> {
+        self.manual.on_ready(call)
     }
 
     /// Runs callbacks until `pending` is done and returns its result. A timeout of zero looks once and runs nothing.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`] if it was not done in time; [`ErrorKind::Closed`] if the node ended first;
+    /// [`ErrorKind::Timeout`] if it was not done in time; [`ErrorKind::Interrupted`] if Ctrl-C came first, and
+    /// [`ErrorKind::Closed`] if the node ended first for another reason;
     /// [`ErrorKind::Refused`] inside a callback; else the operation's own error.
     ///
     /// # Deadlocks
@@ -436,6 +811,37 @@ impl<S: 'static> Script<S> {
                 Err(Error::new(ErrorKind::Timeout, text))
             }
         }
+    }
+}
+
+fn boxed<S: 'static, T: ?Sized + 'static, D: IntoOutcome<Reply = ()>>(
+    mut call: impl FnMut(&mut S, Sample<T>, &mut ScriptCx<'_, S>) -> D + 'static,
+) -> Box<Call<S, T>> {
+    Box::new(move |state, sample, cx| call(state, sample, cx).into_outcome())
+}
+
+/// Calls what is in the slot, and puts it back, also if it panics. Only the script itself changes it, between two calls.
+fn call_in<S: 'static, T: ?Sized + 'static>(
+    slot: &Callback<S, T>,
+    state: &mut S,
+    sample: Sample<T>,
+    cx: &mut ScriptCx<'_, S>,
+) -> Outcome<()> {
+    struct Called<'a, S: 'static, T: ?Sized + 'static> {
+        slot: &'a Callback<S, T>,
+        callback: Option<Box<Call<S, T>>>,
+    }
+    impl<S, T: ?Sized> Drop for Called<'_, S, T> {
+        fn drop(&mut self) {
+            *self.slot.borrow_mut() = self.callback.take();
+        }
+    }
+    let callback = slot.borrow_mut().take();
+    let mut called = Called { slot, callback };
+    match &mut called.callback {
+        Some(callback) => callback(state, sample, cx),
+        // While it is out, nothing is handed out.
+        None => Ok(()),
     }
 }
 

@@ -150,10 +150,49 @@ fn manifests_depend_downwards_only() {
     assert!(depends(&pubsub, "mproc-runtime") && !depends(&pubsub, "mproc"));
 }
 
+/// The files of the runtime that call the system. What stands with a thread there (its cores, its nice value) is a matter of
+/// its own.
+#[test]
+fn only_one_file_of_the_runtime_asks_the_system_about_descriptors() {
+    let named = who_names("runtime/src", &["rustix", "libc"]);
+    let files: std::collections::BTreeSet<_> =
+        named.iter().filter_map(|at| at.split(':').next()).collect();
+    let allowed = [
+        "runtime/src/descriptor.rs",
+        "runtime/src/driver/thread_options.rs",
+    ];
+    assert_eq!(files.into_iter().collect::<Vec<_>>(), allowed);
+}
+
 #[test]
 fn topics_forbid_unsafe_code() {
     let text = fs::read_to_string(root().join("pubsub/src/lib.rs")).unwrap();
     assert!(text.lines().any(|l| l.trim() == "#![forbid(unsafe_code)]"));
+}
+
+/// Operations complete through wakers: there is no executor inside that could clash with the one around the caller, and
+/// nothing that blocks for a future but `Runtime::run`, which says so in words.
+#[test]
+fn no_executor_is_inside() {
+    let executors = [
+        "tokio",
+        "smol",
+        "async_std",
+        "async_executor",
+        "futures",
+        "futures_executor",
+        "futures_lite",
+        "pollster",
+    ];
+    for folder in ["runtime/src", "pubsub/src", "src"] {
+        assert_eq!(who_names(folder, &executors), Vec::<String>::new());
+        let blocks = lines(folder).into_iter();
+        let blocks = blocks.filter(|(_, line)| words(line).any(|word| word == "block_on"));
+        assert_eq!(
+            blocks.map(|(at, _)| at).collect::<Vec<_>>(),
+            Vec::<String>::new()
+        );
+    }
 }
 
 #[test]

@@ -100,7 +100,7 @@ fn reserve_takes_a_place_that_is_there_on_the_scripts_own_thread() {
     let own = script.spawn("own", counter()).unwrap();
     let permit = own.reserve().wait().unwrap();
     permit.send(()).unwrap();
-    assert_eq!(script.spin_some(10).unwrap(), 1);
+    assert_eq!(script.spin_some(10).unwrap().handled, 1);
     assert_eq!(own.snapshot().handled, 1);
 }
 

@@ -204,6 +204,93 @@ fn a_publisher_that_is_killed_and_started_again_is_found_again() {
     subscriber.ends_well();
 }
 
+/// Both orders of start. The subscriber is slower, so its publisher awaits room, and its other task goes on.
+#[test]
+fn asynchronous_programs_wait_for_each_other() {
+    for publisher_first in [true, false] {
+        let place = Place::new();
+        let start = |name| place.start(name, &[]);
+        let (publisher, subscriber) = if publisher_first {
+            let mut publisher = start("async_publisher");
+            publisher.says("waiting for a subscriber");
+            (publisher, start("async_subscriber"))
+        } else {
+            let mut subscriber = start("async_subscriber");
+            subscriber.says("waiting for numbers");
+            (start("async_publisher"), subscriber)
+        };
+        let published = publisher.ends_well();
+        for n in 1..20 {
+            assert!(
+                published.contains(&format!("published {n}\n")),
+                "{published}"
+            );
+        }
+        let end = "20 is back from 1 subscriber\ndone; ticked meanwhile: true";
+        assert!(published.ends_with(end), "{published}");
+        let heard = subscriber.ends_well();
+        assert!(heard.ends_with("\n20 makes 210"), "{heard}");
+    }
+}
+
+#[test]
+fn a_service_is_called_and_its_failure_told() {
+    let place = Place::new();
+    // It waits for the server.
+    let early = place.start("service", &["call", "2", "3"]);
+    let server = place.start("service", &["serve"]);
+    assert_eq!(early.ends_well(), "2 + 3 = 5");
+    let largest = i64::MAX.to_string();
+    let (status, shown) = place.start("service", &["call", &largest, "1"]).ends();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(shown, "Error: server failed: the sum is too large");
+    server.signal("-INT");
+    server.ends_well();
+}
+
+/// Prime, and not factored within the time of a test.
+const PRIME: &str = "18446744073709551557";
+
+#[test]
+fn a_task_gives_feedback_and_ends_early_when_its_client_is_killed() {
+    let place = Place::new();
+    let mut server = place.start("service", &["serve"]);
+    let shown = place
+        .start("service", &["factor", "600851475143"])
+        .ends_well();
+    assert!(shown.starts_with("started\nhas the factor 71\n"), "{shown}");
+    assert!(
+        shown.ends_with("\n600851475143 = [71, 839, 1471, 6857]"),
+        "{shown}"
+    );
+    for signal in ["-KILL", "-INT"] {
+        let mut client = place.start("service", &["factor", PRIME]);
+        client.says("started");
+        client.signal(signal);
+        let (status, _) = client.ends();
+        assert!(!status.success());
+        server.says("ends early");
+    }
+    server.signal("-TERM");
+    server.ends_well();
+}
+
+#[test]
+fn a_server_that_is_killed_is_told_to_whoever_waits_for_its_task() {
+    let place = Place::new();
+    let server = place.start("service", &["serve"]);
+    let mut client = place.start("service", &["factor", PRIME]);
+    client.says("started");
+    server.signal("-KILL");
+    server.ends();
+    let (status, shown) = client.ends();
+    assert_eq!(status.code(), Some(1));
+    assert!(
+        shown.contains("Error: server ended before it replied: process "),
+        "{shown}"
+    );
+}
+
 #[track_caller]
 fn frames_are_right(arguments: &[&str]) {
     let place = Place::new();

@@ -100,7 +100,7 @@ fn what_came_during_a_stall_is_handled_if_the_stall_ends_between_two_spins() {
         .unwrap();
     let numbers = script.publisher(&NUMBERS).unwrap();
     numbers.publish(0).unwrap();
-    assert_eq!(script.spin_some(10).unwrap(), 1);
+    assert_eq!(script.spin_some(10).unwrap().handled, 1);
     // The limit passes while the script does not spin.
     node.advance(SECOND * 2);
     script.state(|_| ()).unwrap();

@@ -46,7 +46,7 @@ fn spin_some_runs_exactly_its_budget_and_discards_nothing() {
     (0..10).for_each(|n| drop(numbers.publish(n).unwrap()));
     let mut all = 0;
     for (budget, ran) in [(0, 0), (1, 1), (3, 3), (0, 0), (100, 6), (5, 0)] {
-        assert_eq!(script.spin_some(budget).unwrap(), ran);
+        assert_eq!(script.spin_some(budget).unwrap().handled, ran);
         all += ran as u32;
         assert_eq!(seen(&mut script), (0..all).collect::<Vec<_>>());
     }
@@ -63,7 +63,7 @@ fn spin_some_counts_what_callbacks_queue_themselves() {
         .unwrap();
     let numbers = script.publisher(&NUMBERS).unwrap();
     numbers.publish(0).unwrap();
-    assert_eq!(script.spin_some(7).unwrap(), 7);
+    assert_eq!(script.spin_some(7).unwrap().handled, 7);
     assert_eq!(script.state(|count| *count).unwrap(), 7);
 }
 
@@ -389,7 +389,7 @@ fn a_panic_in_a_callback_does_not_stop_the_following_messages() {
         .unwrap();
     let numbers = script.publisher(&NUMBERS).unwrap();
     (0..3).for_each(|n| drop(numbers.publish(n).unwrap()));
-    assert_eq!(script.spin_some(10).unwrap(), 3);
+    assert_eq!(script.spin_some(10).unwrap().handled, 3);
     assert_eq!(seen(&mut script), [0, 2]);
     numbers.flush(Duration::ZERO).unwrap();
 }
@@ -452,7 +452,7 @@ fn publishing_to_ones_own_full_callback_is_a_deadlock_at_once() {
         panic!("it is refused");
     };
     assert_eq!((value, full.len(), script.now()), (2, 1, before));
-    assert_eq!(script.spin_some(10).unwrap(), 1);
+    assert_eq!(script.spin_some(10).unwrap().handled, 1);
     numbers.publish(2).unwrap();
 }
 
@@ -471,9 +471,9 @@ fn flushing_what_waits_for_ones_own_callback_is_a_deadlock_at_once() {
         assert!(text.contains("script-"), "{text}");
     };
     refused("2 values");
-    assert_eq!(script.spin_some(1).unwrap(), 1);
+    assert_eq!(script.spin_some(1).unwrap().handled, 1);
     refused("1 values");
-    assert_eq!(script.spin_some(1).unwrap(), 1);
+    assert_eq!(script.spin_some(1).unwrap().handled, 1);
     numbers.flush(SECOND).unwrap();
     assert_eq!(script.now(), before);
 }
@@ -492,7 +492,7 @@ fn publishing_with_all_in_flight_at_ones_own_callback_is_a_deadlock_at_once() {
     };
     assert_eq!((value, full.len(), script.now()), (3, 1, before));
     assert!(full[0].contains("script-"), "{full:?}");
-    assert_eq!(script.spin_some(1).unwrap(), 1);
+    assert_eq!(script.spin_some(1).unwrap().handled, 1);
     numbers.publish(3).unwrap();
 }
 

@@ -1568,7 +1568,7 @@ fn a_script_listens_to_a_mid() {
     let p = p.unwrap();
     script.spin_some(10).unwrap();
     p.publish(9).unwrap();
-    assert_eq!(script.spin_some(10).unwrap(), 1);
+    assert_eq!(script.spin_some(10).unwrap().handled, 1);
     let (how, msg) = told.try_recv().unwrap();
     assert_eq!((how, msg.cmd), ("8:*", 5));
     assert_eq!(msg.data.downcast_ref(), Some(&9_u32));

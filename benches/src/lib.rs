@@ -15,6 +15,7 @@
 
 pub mod alone;
 pub mod call;
+pub mod call_ways;
 pub mod check;
 pub mod cli;
 pub mod fairness;
@@ -26,6 +27,7 @@ pub mod neighbours;
 pub mod payload;
 pub mod ping_pong;
 pub mod processes;
+pub mod recv_ways;
 pub mod report;
 pub mod ring;
 pub mod send;
@@ -44,6 +46,8 @@ pub const QUESTIONS: &[&Question] = &[
     &ping_pong::ONE_DRIVER,
     &ping_pong::TWO_DRIVERS,
     &call::FROM_THREAD,
+    &call_ways::THREE_WAYS,
+    &recv_ways::TWO_WAYS,
     &fan_out::FAN_OUT_8,
     &ring::RING,
     &skynet::SKYNET,
@@ -66,6 +70,8 @@ pub fn workloads() -> Vec<Workload> {
     all.extend(send::workloads());
     all.extend(ping_pong::workloads());
     all.extend(call::workloads());
+    all.extend(call_ways::workloads());
+    all.extend(recv_ways::workloads());
     all.extend(fan_out::workloads());
     all.extend(ring::workloads());
     all.extend(skynet::workloads());

@@ -16,7 +16,7 @@ use crate::prepared::Prepared;
 use crate::sample::{Body, Gap, Header, Item, Receipt, Sample};
 use crate::snapshot::SubscriptionSnapshot;
 use crate::subscriber::{Closed, Evicted, Pushed, Subscriber};
-use mproc_runtime::queue::{Reserve, Ticket};
+use mproc_runtime::queue::{Reserve, Waiter};
 use mproc_runtime::{DropCause, LaneBell, WhenFull};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
@@ -41,11 +41,11 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Carrier {
         self.0.try_reserve()
     }
 
-    fn poll_reserve(&self, ticket: &mut Ticket, waker: &Waker) -> Reserve {
+    fn poll_reserve(&self, ticket: &mut Waiter, waker: &Waker) -> Reserve {
         self.0.poll_reserve(ticket, waker)
     }
 
-    fn resign(&self, ticket: &mut Ticket) {
+    fn resign(&self, ticket: &mut Waiter) {
         self.0.resign(ticket);
     }
 
@@ -72,6 +72,10 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Carrier {
 
     fn dead_letter(&self, cause: DropCause) {
         self.0.dead_letter(cause);
+    }
+
+    fn tell_high(&self) {
+        self.0.tell_high();
     }
 
     fn must_be_asked(&self) -> bool {

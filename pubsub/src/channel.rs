@@ -22,7 +22,7 @@ use crate::subscriber::{Closed, Evicted, Pushed, Subscriber};
 use crate::topic;
 use crate::transport::Inlet;
 use crossbeam_channel::{Receiver, Sender};
-use mproc_runtime::queue::{Progress, Queue, Reserve, Ticket};
+use mproc_runtime::queue::{Progress, Queue, Reserve, Waiter};
 use mproc_runtime::{DropCause, Drops, LaneBell, Runtime, WhenFull, hook};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -263,7 +263,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
         self.state.lock().places.try_reserve(&self.progress)
     }
 
-    fn poll_reserve(&self, ticket: &mut Ticket, waker: &Waker) -> Reserve {
+    fn poll_reserve(&self, ticket: &mut Waiter, waker: &Waker) -> Reserve {
         let reserve = {
             let mut state = self.state.lock();
             state.places.poll_reserve(ticket, waker, &self.progress)
@@ -272,7 +272,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
         reserve
     }
 
-    fn resign(&self, ticket: &mut Ticket) {
+    fn resign(&self, ticket: &mut Waiter) {
         let wake = self.state.lock().places.resign(ticket, &self.progress);
         ticket.tidy();
         wake.into_iter().for_each(Waker::wake);
@@ -369,6 +369,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
         Pushed::Queued {
             ring: false,
             evicted: evicts,
+            is_high: false,
         }
     }
 

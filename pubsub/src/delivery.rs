@@ -10,24 +10,28 @@
 
 use crate::codec::Codec;
 use crate::error::RecvError;
+use crate::events::Event;
 use crate::forked::Origin;
 use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::InFlight;
+use crate::monitor::{Marks, Monitor};
 use crate::prepared::Prepared;
 use crate::sample::{Body, Gap, Held, Item, Receipt, Sample};
 use crate::snapshot::SubscriptionSnapshot;
 use crate::sources::Sources;
 use crate::subscriber::{Closed, Evicted, Pushed, Subscriber, dead_letter};
 use crate::topic;
-use mproc_runtime::queue::{Admit, Progress, Queue, Reserve, Ticket};
+use crate::watches::{Hears, HeldSince, LeaseWatch, Leased, SilenceWatch};
+use mproc_runtime::queue::{Admit, Progress, Queue, Reserve, Waiter};
 use mproc_runtime::{DropCause, Drops, LaneBell, Runtime, WhenFull};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+mod line;
 mod outside;
 
 pub(crate) use outside::AtLimit;
@@ -48,6 +52,12 @@ pub(crate) struct Settings<T: ?Sized + 'static> {
     pub(crate) codec: Option<&'static Codec<T>>,
     /// What other processes publish is copied before it is looked at.
     pub(crate) copies_first: bool,
+    /// When the queue counts as low again, and when as high.
+    pub(crate) water_marks: Option<(usize, usize)>,
+    /// For how long a sample may be held before that is told.
+    pub(crate) lease_warning: Option<Duration>,
+    /// For how long nothing may come before that is told.
+    pub(crate) silence: Option<Duration>,
 }
 
 pub(crate) struct Delivery<T: ?Sized + 'static> {
@@ -62,13 +72,19 @@ pub(crate) struct Delivery<T: ?Sized + 'static> {
     held: AtomicUsize,
     /// When those that are held were received, and how many at that time. Like `held`, kept only if there is a bound on
     /// leases: otherwise samples have nobody to tell.
-    held_since: Mutex<BTreeMap<Instant, usize>>,
-    paused: AtomicBool,
+    held_since: HeldSince,
+    /// Why nothing is handed out; 0 if it is. See [`Paused`].
+    paused: AtomicU8,
     /// It was unsubscribed: nothing more is handed out. Written under the lock of `state`.
     ended: AtomicBool,
     pub(crate) taken: Taken,
     pub(crate) progress: Progress,
     pub(crate) state: Mutex<State<T>>,
+    /// Tells what happens here; set before it joins its topic. Never for those that events may come to.
+    monitor: OnceLock<Monitor>,
+    marks: Option<Marks>,
+    lease_watch: Option<Arc<LeaseWatch>>,
+    silence_watch: Option<Arc<SilenceWatch>>,
     /// What comes from other nodes.
     sources: Sources<T>,
     /// It is the sources' turn, not the queue's. A hint.
@@ -110,6 +126,15 @@ struct Receivers {
     watchers: Vec<Waker>,
 }
 
+/// Why nothing is handed out. One bit each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Paused {
+    /// Somebody said so.
+    Asked = 1,
+    /// Its callback was taken out.
+    NoCallback = 2,
+}
+
 impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
     pub(crate) fn new(
         runtime: &Runtime,
@@ -117,7 +142,15 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         topic_id: TopicId,
         settings: Settings<T>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let lease_watch = settings.lease_warning.map(|limit| {
+            let runtime = runtime.without_guard();
+            LeaseWatch::new(runtime, limit)
+        });
+        let silence_watch = settings.silence.map(|limit| {
+            let runtime = runtime.without_guard();
+            SilenceWatch::new(runtime, limit)
+        });
+        let made = Arc::new(Self {
             id: SubscriptionId::next(),
             topic,
             topic_id,
@@ -128,7 +161,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
             max_leases: settings.max_leases,
             held: AtomicUsize::new(0),
             held_since: Mutex::default(),
-            paused: AtomicBool::new(false),
+            paused: AtomicU8::new(0),
             ended: AtomicBool::new(false),
             taken: Taken::default(),
             progress: Progress::default(),
@@ -142,6 +175,12 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
                 closed: None,
                 receivers: Receivers::default(),
             }),
+            monitor: OnceLock::new(),
+            marks: settings
+                .water_marks
+                .map(|(low, high)| Marks::new(low, high)),
+            lease_watch,
+            silence_watch,
             sources: Sources::new(settings.copies_first),
             sources_turn: AtomicBool::new(false),
             told: AtomicBool::new(false),
@@ -150,7 +189,57 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
             is_of_script: OnceLock::new(),
             runtime: runtime.without_guard(),
             origin: Origin::now(),
-        })
+        });
+        if let Some(watch) = &made.lease_watch {
+            let leased: Weak<dyn Leased> = Arc::<Self>::downgrade(&made);
+            watch.watch(leased);
+        }
+        made
+    }
+
+    /// Has it tell what happens here. Before it joins its topic.
+    pub(crate) fn set_monitor(self: &Arc<Self>, monitor: Monitor) {
+        let _set_once = self.monitor.set(monitor);
+        if let Some(watch) = &self.silence_watch {
+            let hears: Weak<dyn Hears> = Arc::<Self>::downgrade(self);
+            watch.begin(hears);
+        }
+    }
+
+    /// A sample was received, from this node or another. No lock is held.
+    #[inline]
+    fn note_received(&self) {
+        if let Some(watch) = &self.silence_watch {
+            watch.hear();
+        }
+    }
+
+    /// Tells an event, if anybody listens. No lock is held.
+    pub(crate) fn tell(&self, make: impl FnOnce(String, SubscriptionId) -> Event) {
+        if let Some(monitor) = self.monitor.get() {
+            monitor.tell(make);
+        }
+    }
+
+    /// Tells that samples were lost. No lock is held.
+    fn tell_dropped(&self, count: u64) {
+        self.tell(|topic, subscription| Event::Dropped {
+            topic,
+            subscription,
+            count,
+        });
+    }
+
+    /// A sample was taken from the queue. No lock is held.
+    #[inline]
+    pub(crate) fn note_taken(&self) {
+        self.note_received();
+        if let Some(marks) = self.marks.as_ref().filter(|marks| marks.is_high())
+            && let Some(monitor) = self.monitor.get()
+        {
+            let queued = self.state.lock().queue.len() + self.progress.rest();
+            marks.tell_if_low(monitor, queued);
+        }
     }
 
     /// False in a child that was forked from the process that made it.
@@ -200,7 +289,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
     }
 
     pub(crate) fn is_paused(&self) -> bool {
-        self.paused.load(Ordering::Acquire)
+        self.paused.load(Ordering::Acquire) != 0
     }
 
     /// True once it was unsubscribed.
@@ -208,17 +297,33 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         self.ended.load(Ordering::Acquire)
     }
 
-    pub(crate) fn pause(&self) {
-        self.paused.store(true, Ordering::Release);
+    /// True if it was not paused for this reason before.
+    pub(crate) fn pause(&self, why: Paused) -> bool {
+        let before = self.paused.fetch_or(why as u8, Ordering::AcqRel);
+        if before == 0 {
+            self.tell(|topic, subscription| Event::Paused {
+                topic,
+                subscription,
+            });
+        }
+        before & why as u8 == 0
     }
 
-    pub(crate) fn resume(&self) {
+    /// True if it was paused for this reason.
+    pub(crate) fn resume(&self, why: Paused) -> bool {
         if !self.is_here() {
-            return;
+            return false;
         }
-        self.paused.store(false, Ordering::Release);
+        let before = self.paused.fetch_and(!(why as u8), Ordering::AcqRel);
         // Whatever came meanwhile, and what was left of a batch, is looked at again.
         self.look_again();
+        if before == why as u8 {
+            self.tell(|topic, subscription| Event::Resumed {
+                topic,
+                subscription,
+            });
+        }
+        before & why as u8 != 0
     }
 
     /// Has the receiving side look again. A lane that is rung will do so anyway: to ring it once more would put it on its
@@ -259,7 +364,8 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
     }
 
     pub(crate) fn receipt(self: &Arc<Self>, gap: u64, received: Instant) -> Receipt {
-        let held = self.max_leases.map(|_| self.clone() as Arc<dyn Held>);
+        let held = (self.max_leases.is_some() || self.lease_watch.is_some())
+            .then(|| self.clone() as Arc<dyn Held>);
         Receipt {
             subscription: self.id,
             gap: Gap::Known(gap),
@@ -327,7 +433,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
             {
                 *ticket = None;
                 return Poll::Ready(Err(match closed {
-                    Closed::Unsubscribed => RecvError::Closed,
+                    Closed::Unsubscribed | Closed::Draining => RecvError::Closed,
                     Closed::Full => RecvError::Disconnected,
                 }));
             }
@@ -397,7 +503,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
                 }
                 Choice::Nothing => {
                     return match state.closed {
-                        Some(Closed::Unsubscribed) if state.queue.is_empty() => {
+                        Some(Closed::Unsubscribed | Closed::Draining) if state.queue.is_empty() => {
                             Err(RecvError::Closed)
                         }
                         Some(Closed::Full) if state.queue.is_empty() => {
@@ -423,6 +529,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
             // Those who wait have been told that it is closed, and have found this item still there.
             self.wake_all_receivers();
         }
+        self.note_taken();
         let received = self.runtime.now();
         let receipt = self.receipt(gap, received);
         Sample::new(item, receipt)
@@ -540,7 +647,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
         self.state.lock().queue.try_reserve(&self.progress)
     }
 
-    fn poll_reserve(&self, ticket: &mut Ticket, waker: &Waker) -> Reserve {
+    fn poll_reserve(&self, ticket: &mut Waiter, waker: &Waker) -> Reserve {
         let reserve = {
             let mut state = self.state.lock();
             state.queue.poll_reserve(ticket, waker, &self.progress)
@@ -549,7 +656,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
         reserve
     }
 
-    fn resign(&self, ticket: &mut Ticket) {
+    fn resign(&self, ticket: &mut Waiter) {
         let wake = self.state.lock().queue.resign(ticket, &self.progress);
         ticket.tidy();
         wake.into_iter().for_each(Waker::wake);
@@ -615,7 +722,10 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
         state.offered += 1;
         // Pulled subscriptions have no bell: each item may wake one more receiver.
         let first = !std::mem::replace(&mut state.rung, true);
+        let marks = self.marks.as_ref();
         Pushed::Queued {
+            is_high: marks
+                .is_some_and(|marks| marks.rises(state.queue.len() + self.progress.rest())),
             ring: first || state.receivers.is_waited_for(),
             evicted: evicts,
         }
@@ -624,6 +734,14 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
     fn dead_letter(&self, cause: DropCause) {
         let owner = self.bell.get().map(LaneBell::processor);
         dead_letter::<T>(&self.runtime, self.topic, self.topic_id, owner, cause);
+        self.tell_dropped(1);
+    }
+
+    fn tell_high(&self) {
+        if let (Some(marks), Some(monitor)) = (&self.marks, self.monitor.get()) {
+            let queued = self.state.lock().queue.len() + self.progress.rest();
+            marks.tell_high(monitor, queued);
+        }
     }
 
     fn must_be_asked(&self) -> bool {
@@ -667,7 +785,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
             match (state.closed, cause) {
                 (None, _) => {}
                 // What it was still to read, it wants no more.
-                (Some(Closed::Full), Closed::Unsubscribed) => {}
+                (Some(Closed::Full | Closed::Draining), Closed::Unsubscribed) => {}
                 (Some(_), _) => return,
             }
             state.closed = Some(cause);
@@ -677,7 +795,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
             let wake = state.queue.close(&self.progress);
             // What a full subscriber has queued it may still read; whoever unsubscribed wants no more.
             let items = match cause {
-                Closed::Full => VecDeque::new(),
+                Closed::Full | Closed::Draining => VecDeque::new(),
                 Closed::Unsubscribed => {
                     let items = state.queue.drain();
                     state.drops.add(DropCause::Unsubscribed, items.len() as u64);
@@ -689,7 +807,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
         wake.into_iter().for_each(Waker::wake);
         drop(items);
         match cause {
-            Closed::Full => self.sources.drain(),
+            Closed::Full | Closed::Draining => self.sources.drain(),
             Closed::Unsubscribed => drop(self.sources.close()),
         }
         self.wake_all_receivers();
@@ -756,6 +874,30 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
     }
 }
 
+impl<T: ?Sized + Send + Sync + 'static> Hears for Delivery<T> {
+    fn has_something(&self) -> bool {
+        !self.is_paused() && self.snapshot().queued > 0
+    }
+
+    fn has_ended(&self) -> bool {
+        !self.is_here() || self.state.lock().closed.is_some()
+    }
+
+    fn monitor(&self) -> Option<&Monitor> {
+        self.monitor.get()
+    }
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Leased for Delivery<T> {
+    fn held_since(&self) -> &HeldSince {
+        &self.held_since
+    }
+
+    fn monitor(&self) -> Option<&Monitor> {
+        self.monitor.get()
+    }
+}
+
 impl<T: ?Sized + Send + Sync + 'static> Held for Delivery<T> {
     fn keep(&self, received: Instant) {
         if !self.is_here() {
@@ -763,6 +905,9 @@ impl<T: ?Sized + Send + Sync + 'static> Held for Delivery<T> {
         }
         self.held.fetch_add(1, Ordering::AcqRel);
         *self.held_since.lock().entry(received).or_default() += 1;
+        if let Some(watch) = &self.lease_watch {
+            watch.note();
+        }
     }
 
     fn let_go(&self, received: Instant) {

@@ -145,6 +145,13 @@ pub enum RecvError {
     /// The subscription was closed because its queue was full
     /// ([`WhenFull::Disconnect`](mproc_runtime::WhenFull::Disconnect)), and everything queued has been received.
     Disconnected,
+    /// The receive was [cancelled](mproc_runtime::Ticket::cancel), or its sample was taken before. Nothing was lost.
+    Cancelled,
+    /// The program was interrupted meanwhile. Nothing was lost.
+    Interrupted,
+    /// It would have blocked a thread of an async executor: await it. See
+    /// [`Options::blocking_in_executor`](mproc_runtime::Options::blocking_in_executor).
+    InExecutor,
 }
 
 impl fmt::Display for RecvError {
@@ -153,6 +160,9 @@ impl fmt::Display for RecvError {
             Self::Timeout => "no sample within the limit",
             Self::Closed => "subscription is closed",
             Self::Disconnected => "subscription was closed because its queue was full",
+            Self::Cancelled => "receive was cancelled",
+            Self::Interrupted => "program was interrupted",
+            Self::InExecutor => "refused to block a thread of an async executor; await it",
         })
     }
 }
@@ -164,6 +174,9 @@ impl From<RecvError> for Error {
         let kind = match error {
             RecvError::Timeout => ErrorKind::Timeout,
             RecvError::Closed | RecvError::Disconnected => ErrorKind::Closed,
+            RecvError::Cancelled => ErrorKind::Cancelled,
+            RecvError::Interrupted => ErrorKind::Interrupted,
+            RecvError::InExecutor => ErrorKind::Refused,
         };
         Self::new(kind, error.to_string())
     }

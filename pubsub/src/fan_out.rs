@@ -25,7 +25,7 @@ use crate::publisher::{OnClose, PublisherCore};
 use crate::sample::Body;
 use crate::subscriber::{Closed, Evicted, Pushed, Subscriber};
 use crate::topic_core::{Subscribers, TopicState};
-use mproc_runtime::queue::{Reserve, Ticket};
+use mproc_runtime::queue::{Reserve, Waiter};
 use mproc_runtime::{DropCause, Error, Keeper, WhenFull};
 use parking_lot::MutexGuard;
 use std::fmt;
@@ -245,6 +245,8 @@ pub(crate) struct After<T: ?Sized + 'static> {
     dropped: Vec<(usize, DropCause)>,
     disconnected: Vec<usize>,
     ring: Indices,
+    /// Whose queues are high.
+    high: Indices,
 }
 
 /// Phase 2, under the topic's lock, for those that `passes` names. Blocked only if there is a single one, without a
@@ -270,6 +272,7 @@ fn commit<T: ?Sized + Send + Sync + 'static>(
         dropped: Vec::new(),
         disconnected: Vec::new(),
         ring: Indices::default(),
+        high: Indices::default(),
     };
     for (i, subscriber) in subscribers.iter().enumerate() {
         if !passes.has(i) {
@@ -277,8 +280,15 @@ fn commit<T: ?Sized + Send + Sync + 'static>(
         }
         let guard = in_flight.filter(|_| subscriber.when_full() == WhenFull::Wait);
         match subscriber.push(body, reserved.has(i), guard, prepared, &mut after.evicted) {
-            Pushed::Queued { ring, evicted } => {
+            Pushed::Queued {
+                ring,
+                evicted,
+                is_high,
+            } => {
                 delivered.count += 1;
+                if is_high {
+                    after.high.add(i);
+                }
                 if ring {
                     after.ring.add(i);
                 }
@@ -307,6 +317,13 @@ fn commit<T: ?Sized + Send + Sync + 'static>(
             }
         }
     }
+    if !after.high.is_empty() {
+        for (i, subscriber) in subscribers.iter().enumerate() {
+            if after.high.has(i) {
+                subscriber.tell_high();
+            }
+        }
+    }
     for (i, cause) in after.dropped {
         subscribers[i].dead_letter(cause);
     }
@@ -314,6 +331,7 @@ fn commit<T: ?Sized + Send + Sync + 'static>(
         // It stays in the topic's list, closed, until its owner lets go of it.
         subscribers[i].close(Closed::Full);
     }
+    publisher.published(body, sequence, &delivered);
     Ok(delivered)
 }
 
@@ -334,7 +352,7 @@ pub(crate) struct Passage<T: ?Sized + 'static> {
     prepared: Prepared,
     /// By ascending id. While it waits, those that are held have smaller ids than the one that it waits for.
     considered: Vec<(Arc<dyn Subscriber<T>>, Place)>,
-    waiting: Option<(Arc<dyn Subscriber<T>>, Ticket)>,
+    waiting: Option<(Arc<dyn Subscriber<T>>, Waiter)>,
     /// Wakes it when its publisher is closed.
     on_close: OnClose,
 }
@@ -456,7 +474,7 @@ impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
                 give_back(&*larger, place);
             }
         }
-        self.waiting = Some((subscriber, Ticket::default()));
+        self.waiting = Some((subscriber, Waiter::default()));
     }
 
     fn note(&mut self, subscriber: Arc<dyn Subscriber<T>>, place: Place) {

@@ -15,5 +15,5 @@ pub(crate) fn forked(cannot: &str) -> Error {
     let text = format!(
         "{cannot}: the node belongs to the process from which this one was forked; make one here, or exec"
     );
-    Error::new(ErrorKind::Closed, text)
+    Error::new(ErrorKind::Forked, text)
 }

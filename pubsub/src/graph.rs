@@ -12,6 +12,7 @@ use crate::events::{EVENTS, Event};
 use crate::forked::{Origin, forked};
 use crate::id::{SubscriptionId, TopicId};
 use crate::leases::Gate;
+use crate::monitor::{Monitor, Telling};
 use crate::msg::Msg;
 use crate::pattern::Pattern;
 use crate::processes::Processes;
@@ -19,6 +20,7 @@ use crate::publisher::{Publisher, PublisherOptions};
 use crate::reader::RemoteNodes;
 use crate::remote::{self, AsMessages, OfPattern, OfTopic, Receiver, Seeker};
 use crate::remote_link::RemoteLink;
+use crate::services::{Registry, ServiceSnapshot};
 use crate::snapshot::{DomainSnapshot, TopicSnapshot};
 use crate::subscriber::{Afterwards, Closed, Joining, Late, Subscriber};
 use crate::subscription::{Subscription, SubscriptionOptions};
@@ -57,6 +59,8 @@ pub struct Graph {
     remote_nodes: RemoteNodes,
     /// Held while the publishers of other nodes are counted.
     counting: Mutex<()>,
+    /// Who serves what, made when it is first asked.
+    services: OnceLock<Arc<Registry>>,
     origin: Origin,
 }
 
@@ -67,6 +71,8 @@ struct Wiring {
     topics: BTreeMap<TopicId, Arc<dyn AnyTopic>>,
     /// Samples of the first arrive at subscribers of the second.
     connections: BTreeSet<(TopicId, TopicId)>,
+    /// Relays publish on the second what comes on the first. One for each relay.
+    relays: Vec<(TopicId, TopicId)>,
     /// Names in connections, for topics that are not declared yet.
     names: BTreeMap<TopicId, String>,
     patterns: Vec<PatternSubscription>,
@@ -102,7 +108,7 @@ struct PatternSubscription {
 /// The first segment of the names of the library's own topics: patterns match these only if they begin with it.
 const INTERNAL: &str = "mproc";
 
-fn is_internal(topic: &str) -> bool {
+pub(crate) fn is_internal(topic: &str) -> bool {
     topic
         .split_once('/')
         .is_some_and(|(first, _)| first == INTERNAL)
@@ -154,6 +160,7 @@ impl Graph {
                 transport: Mutex::new(None),
                 remote_nodes: RemoteNodes::default(),
                 counting: Mutex::new(()),
+                services: OnceLock::new(),
                 origin: Origin::now(),
             }))
         });
@@ -179,10 +186,26 @@ impl Graph {
         for pattern in patterns {
             (pattern.close)();
         }
+        if let Some(services) = self.services.get() {
+            services.close();
+        }
         let transport = self.transport.lock().take();
         if let Some(transport) = transport {
             transport.close();
         }
+    }
+
+    /// The node's services.
+    pub(crate) fn services(self: &Arc<Self>, runtime: &Runtime) -> Arc<Registry> {
+        let made = || Registry::new(&Arc::downgrade(self), runtime, self.wiring.lock().closed);
+        self.services.get_or_init(made).clone()
+    }
+
+    /// Every service that the node serves, calls or knows of from other nodes, by name.
+    pub fn service_snapshot(&self) -> Vec<ServiceSnapshot> {
+        self.services
+            .get()
+            .map_or_else(Vec::new, |services| services.snapshot())
     }
 
     /// The node belongs to this domain: topics that it declares from now on are shared with the other nodes of the domain.
@@ -220,7 +243,10 @@ impl Graph {
     }
 
     /// The way to other nodes, if the node belongs to a domain and is not simulated. Made at the first call.
-    fn transport(self: &Arc<Self>, runtime: &Runtime) -> Result<Option<Arc<dyn Transport>>, Error> {
+    pub(crate) fn transport(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+    ) -> Result<Option<Arc<dyn Transport>>, Error> {
         let Some(options) = self.domain.get().filter(|_| !runtime.is_simulated()) else {
             return Ok(None);
         };
@@ -233,7 +259,7 @@ impl Graph {
     }
 
     /// The transport, if it was needed before.
-    fn made_transport(&self) -> Option<Arc<dyn Transport>> {
+    pub(crate) fn made_transport(&self) -> Option<Arc<dyn Transport>> {
         self.transport.lock().clone()
     }
 
@@ -288,10 +314,12 @@ impl Graph {
 
     /// A link to a subscription of another node joins.
     pub(crate) fn join_link<T: ?Sized + Send + Sync + 'static>(
-        &self,
+        self: &Arc<Self>,
         core: &Arc<TopicCore<T>>,
         link: &Arc<RemoteLink<T>>,
     ) -> Result<SubscriptionId, Error> {
+        let (graph, link_id) = (Arc::downgrade(self), link.id_of());
+        link.set_monitor(Monitor::new(graph, core.label(), link_id));
         let mut after = Afterwards::default();
         let mut late = Late::new(link.clone(), link.capacity());
         {
@@ -310,7 +338,7 @@ impl Graph {
     }
 
     /// The error: this process was forked from the one that the node belongs to.
-    fn check_here(&self) -> Result<(), Error> {
+    pub(crate) fn check_here(&self) -> Result<(), Error> {
         let here = self.origin.check();
         here.map_err(|_| forked("cannot declare a topic"))
     }
@@ -495,6 +523,13 @@ impl Graph {
         topic: &Topic<T>,
         options: SubscriptionOptions<T>,
     ) -> Result<ChannelSubscription<T>, Error> {
+        if options.is_watched() {
+            let text = format!(
+                "cannot subscribe to {:?}: a channel has no water marks and no limit for leases",
+                topic.label()
+            );
+            return Err(Error::new(ErrorKind::InvalidSetting, text));
+        }
         let settings = options.settings(runtime, topic.name(), topic.id())?;
         let channel = Channel::new(runtime, topic.name(), topic.id(), settings);
         let capacity = channel.capacity();
@@ -534,6 +569,10 @@ impl Graph {
         topic: &Topic<T>,
         delivery: &Arc<Delivery<T>>,
     ) -> Result<(), Error> {
+        if topic.id() != EVENTS.id() {
+            let graph = Arc::downgrade(self);
+            delivery.set_monitor(Monitor::new(graph, topic.label(), delivery.id_of()));
+        }
         self.attach(topic, delivery.clone(), delivery.capacity())?;
         self.seek_topic(runtime, topic, delivery.clone())
     }
@@ -632,7 +671,9 @@ impl Graph {
             Some(Box::new(late))
         });
         let cannot = format!("cannot subscribe to {pattern:?}");
+        let label = pattern.to_string();
         let matches = Arc::new(Matches::Names(pattern));
+        self.monitor_matching(&matches, label, delivery);
         let is_closed = self.attach_where(matches.clone(), delivery, attach);
         is_closed.map_err(|()| has_ended(cannot))?;
         let Some(codec) = delivery.codec() else {
@@ -658,6 +699,8 @@ impl Graph {
         let queue = delivery.clone();
         let attach: Attach = Box::new(move |topic| Some(topic.add_msgs(&queue)));
         let matches = Arc::new(matches);
+        let label = topic::label("", delivery.topic_id());
+        self.monitor_matching(&matches, label, delivery);
         self.attach_where(matches.clone(), delivery, attach)
             .map_err(|()| has_ended("cannot subscribe to messages".to_owned()))?;
         let graph = Arc::downgrade(self);
@@ -668,6 +711,19 @@ impl Graph {
                 seeks: AsMessages { matches },
             })
         })
+    }
+
+    /// Has the queue tell of itself, unless events may come to it.
+    fn monitor_matching<T: ?Sized + Send + Sync + 'static>(
+        self: &Arc<Self>,
+        matches: &Matches,
+        label: String,
+        delivery: &Arc<Delivery<T>>,
+    ) {
+        if !matches.matches(EVENTS.name(), EVENTS.id()) {
+            let graph = Arc::downgrade(self);
+            delivery.set_monitor(Monitor::new(graph, label, delivery.id_of()));
+        }
     }
 
     /// Attaches to every topic that matches and that `attach` can attach to, now and later. The error: the node has ended.
@@ -769,7 +825,7 @@ impl Graph {
         if wiring.closed {
             return Err(has_ended(format!("cannot connect {from:?} to {to:?}")));
         }
-        if wiring.reached(b).contains(&a) {
+        if wiring.leads(b).contains(&a) {
             return Err(cannot(
                 ErrorKind::Refused,
                 format!("samples of {to:?} already arrive at {from:?}"),
@@ -823,6 +879,41 @@ impl Graph {
         had
     }
 
+    /// A relay will lead from the first topic to the second.
+    pub(crate) fn add_lead(
+        &self,
+        pair: (TopicId, TopicId),
+        from: &str,
+        to: &str,
+    ) -> Result<(), Error> {
+        let refused = |what: String| {
+            let text = format!("cannot relay {from:?} to {to:?}: {what}");
+            Error::new(ErrorKind::Refused, text)
+        };
+        if let Some(own) = [from, to].into_iter().find(|name| is_internal(name)) {
+            return Err(refused(format!("{own:?} is the library's own")));
+        }
+        let mut wiring = self.wiring.lock();
+        if wiring.leads(pair.1).contains(&pair.0) {
+            return Err(refused(format!(
+                "samples of {to:?} already arrive at {from:?}"
+            )));
+        }
+        wiring.relays.push(pair);
+        Ok(())
+    }
+
+    /// A relay has ended.
+    pub(crate) fn remove_lead(&self, pair: (TopicId, TopicId)) {
+        if !self.origin.is_here() {
+            return;
+        }
+        let mut wiring = self.wiring.lock();
+        if let Some(at) = wiring.relays.iter().position(|known| *known == pair) {
+            wiring.relays.swap_remove(at);
+        }
+    }
+
     /// What subscriptions want of other nodes may be more or less now, and so may be what is offered to these.
     fn wiring_changed(&self) {
         if let Some(transport) = self.made_transport() {
@@ -863,11 +954,22 @@ impl Graph {
         self.wiring.lock().topics.get(&id).cloned()
     }
 
+    /// True if events are published.
+    pub(crate) fn has_events(&self) -> bool {
+        // A child that was forked tells nothing, and asks for no lock.
+        self.origin.is_here()
+            && self
+                .events
+                .get()
+                .is_some_and(|publisher| publisher.subscriber_count() > 0)
+    }
+
     /// Publishes an event, if anybody listens.
     pub(crate) fn tell(&self, event: Event) {
         if let Some(publisher) = self.events.get()
             && !event.is_about(EVENTS.name())
         {
+            let _telling = Telling::begin();
             // Events never hold anybody back.
             let _nobody_waits = publisher.try_publish(event);
         }
@@ -946,6 +1048,21 @@ impl Wiring {
         let mut next = vec![id];
         while let Some(from) = next.pop() {
             for (_, to) in self.connections.iter().filter(|(a, _)| *a == from) {
+                if reached.insert(*to) {
+                    next.push(*to);
+                }
+            }
+        }
+        reached
+    }
+
+    /// What samples of `id` arrive at, over relays, too.
+    fn leads(&self, id: TopicId) -> BTreeSet<TopicId> {
+        let mut reached = BTreeSet::from([id]);
+        let mut next = vec![id];
+        while let Some(from) = next.pop() {
+            let ways = self.connections.iter().chain(&self.relays);
+            for (_, to) in ways.filter(|(a, _)| *a == from) {
                 if reached.insert(*to) {
                     next.push(*to);
                 }

@@ -111,6 +111,7 @@ impl<T: ?Sized + Send + Sync + 'static> Intake<T> {
     }
 
     fn sample_of(&self, mut item: Item<T>) -> Sample<T> {
+        self.delivery.note_taken();
         let gap = self.delivery.taken.note(&mut item.number);
         let receipt = self.delivery.receipt(gap, self.received);
         Sample::new(item, receipt)
@@ -145,6 +146,15 @@ impl<T: ?Sized + Send + Sync + 'static> Intake<T> {
         drop(state);
         wake.into_iter().for_each(Waker::wake);
         item.inspect(|_| self.received = delivery.runtime.now())
+    }
+
+    /// See [`mproc_runtime::LaneSource::rest`].
+    pub(crate) fn rest(&mut self) -> bool {
+        // An end is looked for afterwards, too: whoever closes it does not ring if it is rung.
+        self.batch.is_empty()
+            && !self.delivery.is_ended()
+            && self.delivery.found_nothing()
+            && !self.delivery.is_ended()
     }
 
     pub(crate) fn head(&self) -> Option<u64> {

@@ -2,7 +2,8 @@
 //!
 //! Two counts. *Outstanding*: values of which any sample is held or queued, whatever the policy; `flush` waits for it to
 //! become zero. *In flight*: values that a `Wait` subscription has not given back; a bound on it holds the publisher back.
-//! Both fall when the last reference to a value's guard is dropped.
+//! Both fall when the last reference to a value's guard is dropped. A value that is tracked has a count of its own beside
+//! them ([`Tracker`]), which falls after the publisher's.
 //!
 //! Waiting is a handshake of two words, so that giving back costs no lock while nobody waits:
 //!
@@ -15,7 +16,7 @@
 
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::task::Waker;
 
 /// A count that can be waited for to fall.
@@ -70,25 +71,84 @@ impl Count {
     }
 }
 
-/// Held by a body: one more value is out until it is dropped.
+/// What is known of one value that is tracked.
 #[derive(Debug)]
-pub(crate) struct Outstanding(Arc<Count>);
+pub(crate) struct Tracker {
+    /// How many guards of the value live.
+    out: Count,
+    /// [`UNPUBLISHED`](Self::UNPUBLISHED), or its number. Written at commit, while its publisher still holds a guard.
+    sequence: AtomicU64,
+}
 
-impl Outstanding {
-    pub(crate) fn new(count: &Arc<Count>) -> Self {
-        count.rise();
-        Self(count.clone())
+impl Tracker {
+    const UNPUBLISHED: u64 = u64::MAX;
+
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            out: Count::default(),
+            sequence: AtomicU64::new(Self::UNPUBLISHED),
+        })
     }
 
-    /// One more of the same count.
+    /// The value is published. Its publisher still holds a guard, and lets go of it next: so those who wait look again, and
+    /// find it out at the links, which they must watch.
+    pub(crate) fn publish(&self, sequence: u64) {
+        self.sequence.store(sequence, SeqCst);
+    }
+
+    /// Its number; `None` while it is not published, and if it never was.
+    pub(crate) fn sequence(&self) -> Option<u64> {
+        let sequence = self.sequence.load(SeqCst);
+        (sequence != Self::UNPUBLISHED).then_some(sequence)
+    }
+
+    /// True if nobody has it any more; else `waker` is woken when that may have changed.
+    pub(crate) fn poll_back(&self, waker: &Waker) -> bool {
+        self.out.poll_below(1, waker)
+    }
+
+    pub(crate) fn is_back(&self) -> bool {
+        self.out.get() == 0
+    }
+}
+
+/// Held by a body: one more value is out until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Outstanding {
+    of_publisher: Arc<Count>,
+    /// If this value is tracked.
+    of_value: Option<Arc<Tracker>>,
+}
+
+impl Outstanding {
+    pub(crate) fn new(of_publisher: &Arc<Count>, of_value: Option<Arc<Tracker>>) -> Self {
+        of_publisher.rise();
+        if let Some(tracker) = &of_value {
+            tracker.out.rise();
+        }
+        Self {
+            of_publisher: of_publisher.clone(),
+            of_value,
+        }
+    }
+
+    /// One more of the same value.
     pub(crate) fn again(&self) -> Self {
-        Self::new(&self.0)
+        Self::new(&self.of_publisher, self.of_value.clone())
+    }
+
+    pub(crate) fn tracker(&self) -> Option<&Arc<Tracker>> {
+        self.of_value.as_ref()
     }
 }
 
 impl Drop for Outstanding {
     fn drop(&mut self) {
-        self.0.fall();
+        // In this order: whoever learns that a value is back finds it out of its publisher's count.
+        self.of_publisher.fall();
+        if let Some(tracker) = &self.of_value {
+            tracker.out.fall();
+        }
     }
 }
 

@@ -5,10 +5,12 @@
 use crate::codec::{Codec, CodecError};
 use crate::error::PublishError;
 use crate::fan_out::Delivered;
+use crate::leases::Tracker;
 use crate::publisher::{Publisher, Wait};
 use crate::sample::{Body, Header, InMemory};
+use crate::tracked::Released;
 use crate::transport::{Filled, LoanRefusal, OutLoan, Outlet};
-use mproc_runtime::{Error, ErrorKind};
+use mproc_runtime::{Error, ErrorKind, Pending};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -148,11 +150,15 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
         let deadline = self.runtime().now().checked_add(limit);
         let lent =
             self.runtime()
-                .block_until(deadline, |waker| match outlet.poll_loan(bytes, waker) {
+                .wait_until(deadline, |waker| match outlet.poll_loan(bytes, waker) {
                     Err(LoanRefusal::Short) => None,
                     lent => Some(lent),
                 });
-        lent.ok_or_else(|| {
+        lent.map_err(|kind| {
+            if kind == ErrorKind::Interrupted {
+                let text = "cannot loan: waiting for shared memory was interrupted";
+                return Error::new(ErrorKind::Interrupted, text);
+            }
             let text = format!(
                 "cannot loan {bytes} bytes on topic {:?}: all its shared memory was out for {limit:?}",
                 self.topic_label()
@@ -169,7 +175,7 @@ impl<T: ?Sized + Send + Sync + 'static> Loan<T> {
     ///
     /// As [`Publisher::publish`]; the loan comes back as a value does.
     pub fn publish(self) -> Result<Delivered, PublishError<Self>> {
-        self.publish_by(Wait::Limit)
+        self.publish_by(Wait::Limit, None)
     }
 
     /// As [`publish`](Self::publish), without waiting.
@@ -178,19 +184,40 @@ impl<T: ?Sized + Send + Sync + 'static> Loan<T> {
     ///
     /// As [`Publisher::try_publish`]; the loan comes back as a value does.
     pub fn try_publish(self) -> Result<Delivered, PublishError<Self>> {
-        self.publish_by(Wait::No)
+        self.publish_by(Wait::No, None)
     }
 
-    fn publish_by(self, wait: Wait) -> Result<Delivered, PublishError<Self>> {
+    /// Publishes it without copying, as [`publish`](Self::publish), and gives an operation that completes when all who got it
+    /// have given it back, as [`Publisher::publish_tracked`].
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish), and as [`Publisher::publish_tracked`] from waiting.
+    ///
+    /// # Deadlocks
+    ///
+    /// As [`Publisher::publish_tracked`].
+    pub fn publish_tracked(self) -> Result<Pending<Released, Error>, PublishError<Self>> {
+        let publisher = self.publisher.clone();
+        publisher.tracked(|tracker| self.publish_by(Wait::Limit, Some(tracker)))
+    }
+
+    fn publish_by(
+        self,
+        wait: Wait,
+        tracker: Option<Arc<Tracker>>,
+    ) -> Result<Delivered, PublishError<Self>> {
         let Self { publisher, memory } = self;
         let (outlet, loan, codec) = match memory {
             Memory::Heap(memory) => {
-                return publisher.publish_boxed(memory, wait).map_err(|error| {
-                    error.map(|memory| Self {
-                        publisher,
-                        memory: Memory::Heap(memory),
-                    })
-                });
+                return publisher
+                    .publish_boxed(memory, wait, tracker)
+                    .map_err(|error| {
+                        error.map(|memory| Self {
+                            publisher,
+                            memory: Memory::Heap(memory),
+                        })
+                    });
             }
             Memory::Lent {
                 outlet,
@@ -203,7 +230,7 @@ impl<T: ?Sized + Send + Sync + 'static> Loan<T> {
         }
         let filled = loan.freeze();
         let body = Arc::new(Lent {
-            header: publisher.header(),
+            header: publisher.header(tracker),
             codec,
             outlet: outlet.clone(),
             filled: filled.clone(),

@@ -75,6 +75,12 @@ fn encode<T: ?Sized + Send + Sync + 'static>(
     hint: &AtomicUsize,
     waker: Option<&Waker>,
 ) -> Result<Arc<dyn Filled>, Unprepared> {
+    if let Some(bytes) = body.wire() {
+        // They came as they are to go.
+        let mut loan = lend(outlet, bytes.len(), waker)?;
+        loan.bytes_mut().copy_from_slice(bytes);
+        return Ok(loan.freeze());
+    }
     let more = &body.header().parts;
     let added = if more.is_empty() {
         0

@@ -1,7 +1,9 @@
 //! Topics inside processors: publishing from handlers, and subscriptions as lanes.
 
+use crate::callback_slot::{AnySlot, CallbackSlot};
 use crate::delivery::Delivery;
 use crate::error::PublishError;
+use crate::events::{EVENTS, Event};
 use crate::fan_out::Delivered;
 use crate::graph::{Graph, Matches};
 use crate::id::TopicId;
@@ -15,14 +17,14 @@ use crate::subscription::{Control, Hanging, SubscriptionOptions};
 use crate::topic::Topic;
 use mproc_runtime::{
     Address, Cx, Error, ErrorKind, Fault, Handle, LaneBell, LaneId, LaneSource, Processor, Runtime,
-    TimerId, WhenFull,
+    Time, TimerId, WhenFull,
 };
 use parking_lot::Mutex;
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What handlers do with topics, through their [`Cx`].
 pub trait Topics<P: Processor> {
@@ -244,6 +246,7 @@ trait Host<P: Processor> {
     fn add_lane_local(&mut self, lane: MakeLane<'_, dyn LaneSource<P>>) -> Result<LaneId, Error>;
     fn remove_lane(&mut self, lane: LaneId);
     fn after(&mut self, delay: Duration, call: Expired<P>) -> TimerId;
+    fn time(&self) -> Time;
 }
 
 type MakeLane<'a, L> = Box<dyn FnOnce(LaneBell) -> Box<L> + 'a>;
@@ -269,6 +272,10 @@ impl<P: Processor, R: 'static> Host<P> for Cx<'_, P, R> {
 
     fn after(&mut self, delay: Duration, call: Expired<P>) -> TimerId {
         self.after_with(delay, call)
+    }
+
+    fn time(&self) -> Time {
+        Cx::time(self)
     }
 }
 
@@ -478,7 +485,7 @@ impl<'a, P: Processor, T: ?Sized + Send + Sync + 'static> Subscribing<'a, P, T> 
                 delivery: delivery.clone(),
                 limit,
                 watch: Mutex::new(Watch {
-                    heard: runtime.now(),
+                    heard: self.host.time(),
                     armed: None,
                 }),
                 tell: Mutex::new(Some(tell)),
@@ -524,7 +531,7 @@ struct Silence<P: Processor, T: ?Sized + Send + Sync + 'static> {
 
 struct Watch {
     /// When something came last.
-    heard: Instant,
+    heard: Time,
     armed: Option<TimerId>,
 }
 
@@ -533,7 +540,7 @@ impl<P: Processor, T: ?Sized + Send + Sync + 'static> Silence<P, T> {
     fn hear(self: &Arc<Self>, cx: &mut Cx<'_, P>) {
         let is_armed = {
             let mut watch = self.watch.lock();
-            watch.heard = cx.now();
+            watch.heard = cx.time();
             watch.armed.is_some()
         };
         if !is_armed {
@@ -556,7 +563,7 @@ impl<P: Processor, T: ?Sized + Send + Sync + 'static> Silence<P, T> {
         if self.delivery.is_ended() {
             return;
         }
-        let silent = cx.now().saturating_duration_since(heard);
+        let silent = cx.time() - heard;
         if silent < self.limit {
             self.arm(self.limit - silent, cx);
         } else if !self.delivery.is_paused() && self.delivery.snapshot().queued > 0 {
@@ -606,6 +613,20 @@ struct SubscriptionLane<P: Processor, T: ?Sized + Send + Sync + 'static, F> {
     silence: Option<Arc<Silence<P, T>>>,
 }
 
+impl<P: Processor, T: ?Sized + Send + Sync + 'static, F> SubscriptionLane<P, T, F> {
+    #[cold]
+    fn tell_panic(&self) {
+        let delivery = &self.hanging.delivery;
+        let name = delivery.lane_bell().map(LaneBell::processor_name);
+        let processor = name.map_or_else(String::new, |name| name.as_str().to_owned());
+        delivery.tell(|topic, subscription| Event::HandlerPanicked {
+            topic,
+            subscription,
+            processor,
+        });
+    }
+}
+
 impl<P, T, F> LaneSource<P> for SubscriptionLane<P, T, F>
 where
     P: Processor,
@@ -618,8 +639,17 @@ where
                 if let Some(silence) = &self.silence {
                     silence.hear(cx);
                 }
-                if let Err(fault) = (self.call)(processor, sample, cx) {
-                    cx.fault(processor, fault);
+                let is_event = sample.topic_id() == EVENTS.id();
+                let called = catch_unwind(AssertUnwindSafe(|| (self.call)(processor, sample, cx)));
+                match called {
+                    Ok(Ok(())) => {}
+                    Ok(Err(fault)) => cx.fault(processor, fault),
+                    Err(payload) => {
+                        if !is_event {
+                            self.tell_panic();
+                        }
+                        resume_unwind(payload);
+                    }
                 }
                 true
             }
@@ -643,6 +673,10 @@ where
                 false
             }
         }
+    }
+
+    fn rest(&mut self) -> bool {
+        self.intake.rest()
     }
 
     fn head(&self) -> Option<u64> {
@@ -677,15 +711,83 @@ where
 pub struct CallbackSubscription<P: Processor> {
     control: Control,
     address: Option<Address<P>>,
+    slot: Box<dyn AnySlot>,
 }
 
 impl<P: Processor> CallbackSubscription<P> {
     /// For the facade.
-    pub fn new(control: Control, address: Address<P>) -> Self {
+    pub fn new<T: ?Sized + 'static>(
+        control: Control,
+        address: Address<P>,
+        slot: CallbackSlot<T>,
+    ) -> Self {
         Self {
             control,
             address: Some(address),
+            slot: Box::new(slot),
         }
+    }
+
+    /// Takes the callback out and drops it. Samples wait meanwhile, in order, under the subscription's policy, as if it were
+    /// paused. A call that is under way returns as usual, and one sample that was on its way already may still come to it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] if the subscription has ended.
+    pub fn take_callback(&self) -> Result<(), Error> {
+        self.check_open()?;
+        self.control.take_callback_out();
+        let expelled = self.slot.expel();
+        let slot = self.slot.clone_slot();
+        match &self.address {
+            Some(address) => address.with_processor(move |_, _| slot.clear(expelled)),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts another callback in the place of the one that there is, or was. It gets all samples from the next on, and
+    /// what has waited, in order. Inside the callback it replaces that one after its call.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] if the subscription has ended; [`ErrorKind::TypeConflict`] if its samples are of another
+    /// type. Then `call` is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use mproc_pubsub::{CallbackSubscription, Sample};
+    /// # use mproc_runtime::Closure;
+    /// # fn of(numbers: CallbackSubscription<Closure<(), ()>>) -> Result<(), mproc_runtime::Error> {
+    /// numbers.take_callback()?; // numbers wait
+    /// numbers.set_callback(|n: Sample<i64>| println!("{}", *n))?; // and go on
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_callback<T: ?Sized + 'static>(
+        &self,
+        call: impl FnMut(Sample<T>) + Send + 'static,
+    ) -> Result<(), Error> {
+        self.check_open()?;
+        let Some(slot) = self.slot.as_any().downcast_ref::<CallbackSlot<T>>() else {
+            let text = format!(
+                "cannot set a callback for {}: the samples of {:?} are of another type",
+                std::any::type_name::<T>(),
+                self.control
+            );
+            return Err(Error::new(ErrorKind::TypeConflict, text));
+        };
+        slot.set(Box::new(call));
+        self.control.put_callback_back();
+        Ok(())
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.control.has_ended() {
+            let text = format!("{:?} has ended", self.control);
+            return Err(Error::new(ErrorKind::Closed, text));
+        }
+        Ok(())
     }
 
     /// Its controls.

@@ -6,12 +6,13 @@ use crate::fan_out::{Blocked, Delivered, Passage, try_fan_out};
 use crate::forked::{Origin, forked};
 use crate::graph::Graph;
 use crate::id::{PublisherId, TopicId};
-use crate::leases::{Count, Gate, InFlight, Outstanding};
+use crate::leases::{Count, Gate, InFlight, Outstanding, Tracker};
 use crate::prepared::Prepared;
 use crate::sample::{Body, Boxed, Header, InLine, Kept};
 use crate::snapshot::PublisherSnapshot;
 use crate::subscriber::Subscriber;
 use crate::topic_core::{AnyTopic, TopicCore, TopicState, label_as_name};
+use crate::tracked::OnPublish;
 use crate::transport::Outlet;
 use mproc_runtime::{
     Attempt, DropCause, Error, ErrorKind, Fault, OutboxKey, Runtime, Undelivered, outbox_holds,
@@ -80,6 +81,8 @@ pub(crate) struct PublisherStatus {
     closed: AtomicBool,
     /// Those who wait to publish, for whatever reason, and want to know when it is closed.
     on_close: Mutex<Vec<Waker>>,
+    /// Those whose values stand behind others in a handler's outbox.
+    behind_outbox: Mutex<Vec<Waker>>,
 }
 
 impl PublisherStatus {
@@ -151,6 +154,7 @@ pub(crate) struct PublisherCore<T: ?Sized + Send + Sync + 'static> {
     pub(crate) topic: Arc<TopicCore<T>>,
     status: Arc<PublisherStatus>,
     options: PublisherOptions,
+    pub(crate) on_publish: OnPublish<T>,
     runtime: Runtime,
     graph: Weak<Graph>,
     origin: Origin,
@@ -241,7 +245,8 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
         state.keep(self.status.id, self.options.history, kept)
     }
 
-    fn header(&self, parts: Vec<Vec<u8>>) -> Header {
+    pub(crate) fn header(&self, parts: Vec<Vec<u8>>, tracker: Option<Arc<Tracker>>) -> Header {
+        let tracker = tracker.or_else(|| self.on_publish.wants().then(Tracker::new));
         Header {
             topic: self.topic.name,
             topic_id: self.topic.id,
@@ -249,22 +254,47 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
             sequence: AtomicU64::new(0),
             published: self.runtime.now(),
             parts,
-            outstanding: Some(Outstanding::new(&self.status.outstanding)),
+            outstanding: Some(Outstanding::new(&self.status.outstanding, tracker)),
         }
     }
 
-    fn key(&self) -> OutboxKey {
+    /// A value was published. No lock is held.
+    pub(crate) fn published(&self, body: &Arc<dyn Body<T>>, sequence: u64, delivered: &Delivered) {
+        let outstanding = body.header().outstanding.as_ref();
+        if let Some(tracker) = outstanding.and_then(Outstanding::tracker) {
+            tracker.publish(sequence);
+            self.on_publish.tell(self, body, tracker, delivered);
+        }
+    }
+
+    pub(crate) fn id(&self) -> PublisherId {
+        self.status.id
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// From now on `waker` is woken when one of its values has left a handler's outbox.
+    pub(crate) fn watch_outbox(&self, waker: &Waker) {
+        let mut waiting = self.status.behind_outbox.lock();
+        if !waiting.iter().any(|w| w.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+    }
+
+    pub(crate) fn key(&self) -> OutboxKey {
         OutboxKey::Publisher(self.status.id.get())
     }
 
-    fn limit(&self) -> Duration {
+    pub(crate) fn limit(&self) -> Duration {
         self.options
             .limit
             .unwrap_or_else(|| self.runtime.options().wait_limit())
     }
 
     /// Publishes a body, waiting as `wait` says. On failure nobody else has the body.
-    fn publish(
+    pub(crate) fn publish(
         self: &Arc<Self>,
         body: Arc<dyn Body<T>>,
         wait: Wait,
@@ -351,7 +381,7 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
     }
 
     /// If nothing but this very thread, which is about to wait, could unblock it: who would have to run.
-    fn waits_for_this_thread(&self, blocked: &Blocked<T>) -> Option<Vec<String>> {
+    pub(crate) fn waits_for_this_thread(&self, blocked: &Blocked<T>) -> Option<Vec<String>> {
         match blocked {
             Blocked::Full(subscriber) => {
                 let bell = subscriber.owner()?;
@@ -447,7 +477,7 @@ impl Failure {
     }
 
     /// With the body's value, which nobody else got; but a filter of dynamic messages may have kept the sample it saw.
-    fn with_value_of<T: ?Sized>(self, body: Arc<dyn Body<T>>) -> PublishError<Box<T>> {
+    pub(crate) fn with_value_of<T: ?Sized>(self, body: Arc<dyn Body<T>>) -> PublishError<Box<T>> {
         match body.into_box() {
             Ok(value) => self.with(value),
             Err(_kept) => PublishError::Kept {
@@ -464,6 +494,13 @@ struct Spilled<T: ?Sized + Send + Sync + 'static> {
     /// Who had no room at the last attempt. Nobody before the first: it comes when its publisher's values before it are
     /// delivered.
     full: Vec<String>,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Drop for Spilled<T> {
+    fn drop(&mut self) {
+        let waiting = std::mem::take(&mut *self.publisher.status.behind_outbox.lock());
+        waiting.into_iter().for_each(Waker::wake);
+    }
 }
 
 impl<T: ?Sized + Send + Sync + 'static> Undelivered for Spilled<T> {
@@ -514,7 +551,7 @@ impl<T: ?Sized + Send + Sync + 'static> Undelivered for Spilled<T> {
 ///
 /// Dropping the last one, or [`close`](Self::close), ends it; what is queued is still delivered.
 pub struct Publisher<T: ?Sized + Send + Sync + 'static> {
-    core: Arc<PublisherCore<T>>,
+    pub(crate) core: Arc<PublisherCore<T>>,
 }
 
 impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
@@ -534,6 +571,7 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
             idle: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             on_close: Mutex::default(),
+            behind_outbox: Mutex::default(),
         });
         let waiters = {
             let mut state = topic.state.lock();
@@ -552,6 +590,7 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
                 topic,
                 status,
                 options,
+                on_publish: OnPublish::default(),
                 runtime: runtime.without_guard(),
                 graph: Arc::downgrade(graph),
                 origin: Origin::now(),
@@ -579,7 +618,7 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
     /// # Errors
     ///
     /// [`ErrorKind::Timeout`], naming the topic and saying how many there are; [`ErrorKind::Closed`] if the publisher is
-    /// closed, perhaps meanwhile.
+    /// closed, perhaps meanwhile; [`ErrorKind::Interrupted`] after Ctrl-C, on a thread that has a script.
     ///
     /// # Deadlocks
     ///
@@ -620,7 +659,8 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Timeout`], saying how many values are still out; [`ErrorKind::Deadlock`], naming whose turn it would be.
+    /// [`ErrorKind::Timeout`], saying how many values are still out; [`ErrorKind::Deadlock`], naming whose turn it would be;
+    /// [`ErrorKind::Interrupted`] after Ctrl-C, on a thread that has a script.
     ///
     /// # Deadlocks
     ///
@@ -700,7 +740,8 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
     }
 }
 
-/// Waits on this thread until `look` returns something, or says why it has not.
+/// Waits on this thread until `look` returns something, or says why it has not: the limit has passed, or the wait was
+/// interrupted.
 pub(crate) fn wait_until(
     runtime: &Runtime,
     limit: Duration,
@@ -708,9 +749,13 @@ pub(crate) fn wait_until(
     why_not: impl FnOnce() -> String,
 ) -> Result<(), Error> {
     let deadline = runtime.now().checked_add(limit);
-    runtime
-        .block_until(deadline, look)
-        .unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, why_not())))
+    runtime.wait_until(deadline, look).unwrap_or_else(|kind| {
+        let text = match kind {
+            ErrorKind::Interrupted => "the program was interrupted while it waited".to_owned(),
+            _ => why_not(),
+        };
+        Err(Error::new(kind, text))
+    })
 }
 
 impl<T: Send + Sync + 'static> Publisher<T> {
@@ -751,7 +796,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// # Ok::<(), mproc_runtime::Error>(())
     /// ```
     pub fn publish(&self, value: T) -> Result<Delivered, PublishError<T>> {
-        self.publish_value(value, Vec::new(), Wait::Limit)
+        self.publish_value(value, Vec::new(), Wait::Limit, None)
     }
 
     /// As [`publish`](Self::publish), waiting at most `limit`.
@@ -765,7 +810,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// As [`publish`](Self::publish). Inside a handler it does not wait either: `limit` is how long the value may stand in
     /// the outbox.
     pub fn publish_timeout(&self, value: T, limit: Duration) -> Result<Delivered, PublishError<T>> {
-        self.publish_value(value, Vec::new(), Wait::AtMost(limit))
+        self.publish_value(value, Vec::new(), Wait::AtMost(limit), None)
     }
 
     /// As [`publish`](Self::publish), without waiting.
@@ -774,7 +819,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     ///
     /// [`PublishError::Full`] if a `Wait` subscription has no room.
     pub fn try_publish(&self, value: T) -> Result<Delivered, PublishError<T>> {
-        self.publish_value(value, Vec::new(), Wait::No)
+        self.publish_value(value, Vec::new(), Wait::No, None)
     }
 
     /// As [`publish`](Self::publish), with parts: bytes that travel with the value and are leased with it.
@@ -791,36 +836,48 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         value: T,
         parts: Vec<Vec<u8>>,
     ) -> Result<Delivered, PublishError<T>> {
-        self.publish_value(value, parts, Wait::Limit)
+        self.publish_value(value, parts, Wait::Limit, None)
     }
 
-    fn publish_value(
+    pub(crate) fn publish_value(
         &self,
         value: T,
         parts: Vec<Vec<u8>>,
         wait: Wait,
+        tracker: Option<Arc<Tracker>>,
     ) -> Result<Delivered, PublishError<T>> {
         if self.is_idle() {
             return Ok(Delivered::default());
         }
+        let body = self.body_of(value, parts, tracker);
+        self.core
+            .publish(body, wait)
+            .map_err(|(body, failure)| failure.with_value_of(body).map(|value| *value))
+    }
+
+    pub(crate) fn body_of(
+        &self,
+        value: T,
+        parts: Vec<Vec<u8>>,
+        tracker: Option<Arc<Tracker>>,
+    ) -> Arc<dyn Body<T>> {
         let core = &self.core;
-        let body: Arc<dyn Body<T>> = if core.options.history > 0 {
+        let header = core.header(parts, tracker);
+        if core.options.history > 0 {
             Arc::new(Kept {
-                header: core.header(parts),
+                header,
                 codec: core.topic.codec,
                 encoded: OnceLock::new(),
                 value: Arc::new(Box::new(value)),
             })
         } else {
             Arc::new(InLine {
-                header: core.header(parts),
+                header,
                 codec: core.topic.codec,
                 encoded: OnceLock::new(),
                 value,
             })
-        };
-        core.publish(body, wait)
-            .map_err(|(body, failure)| failure.with_value_of(body).map(|value| *value))
+        }
     }
 }
 
@@ -829,21 +886,23 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
         &self,
         value: Box<T>,
         wait: Wait,
+        tracker: Option<Arc<Tracker>>,
     ) -> Result<Delivered, PublishError<Box<T>>> {
         if self.is_idle() {
             return Ok(Delivered::default());
         }
         let core = &self.core;
+        let header = core.header(Vec::new(), tracker);
         let body: Arc<dyn Body<T>> = if core.options.history > 0 {
             Arc::new(Kept {
-                header: core.header(Vec::new()),
+                header,
                 codec: core.topic.codec,
                 encoded: OnceLock::new(),
                 value: Arc::new(value),
             })
         } else {
             Arc::new(Boxed {
-                header: core.header(Vec::new()),
+                header,
                 codec: core.topic.codec,
                 encoded: OnceLock::new(),
                 value,
@@ -863,8 +922,8 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
         self.core.publish(body, wait)
     }
 
-    pub(crate) fn header(&self) -> Header {
-        self.core.header(Vec::new())
+    pub(crate) fn header(&self, tracker: Option<Arc<Tracker>>) -> Header {
+        self.core.header(Vec::new(), tracker)
     }
 
     pub(crate) fn codec(&self) -> &'static Codec<T> {

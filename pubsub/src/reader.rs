@@ -227,6 +227,10 @@ impl<T: ?Sized + Send + Sync + 'static> Body<T> for Arrived<T> {
         Ok(self.bytes())
     }
 
+    fn wire(&self) -> Option<&[u8]> {
+        Some(self.lease.bytes())
+    }
+
     fn into_box(self: Arc<Self>) -> Result<Box<T>, Arc<dyn Body<T>>> {
         match Arc::try_unwrap(self) {
             Ok(mut body) => match body.value.take().map(Arc::try_unwrap) {

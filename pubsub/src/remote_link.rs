@@ -7,20 +7,22 @@
 //! A value is *out* at a link until the other side has given it back. Each has a guard, which the transport keeps as long.
 
 use crate::codec::Codec;
+use crate::events::Event;
 use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::{InFlight, Outstanding};
+use crate::monitor::Monitor;
 use crate::prepared::{FIRST_HINT, Prepared, Unprepared};
 use crate::sample::Body;
 use crate::snapshot::SubscriptionSnapshot;
 use crate::subscriber::{Closed, Evicted, Pushed, Subscriber, dead_letter};
 use crate::topic;
 use crate::transport::{Carried, Listener, OutLink, Outlet, Stamp};
-use mproc_runtime::queue::{Progress, Queue, Reserve, Ticket};
+use mproc_runtime::queue::{Progress, Queue, Reserve, Waiter};
 use mproc_runtime::{DropCause, Drops, LaneBell, Runtime, WhenFull};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 
 pub(crate) struct RemoteLink<T: ?Sized + 'static> {
@@ -34,6 +36,7 @@ pub(crate) struct RemoteLink<T: ?Sized + 'static> {
     /// How many guards live.
     out: Arc<AtomicUsize>,
     progress: Progress,
+    monitor: OnceLock<Monitor>,
     state: Mutex<State>,
 }
 
@@ -86,6 +89,7 @@ impl<T: ?Sized + Send + Sync + 'static> RemoteLink<T> {
             hint: AtomicUsize::new(FIRST_HINT),
             out: Arc::default(),
             progress: Progress::default(),
+            monitor: OnceLock::new(),
             state: Mutex::new(State {
                 credits: Queue::new(capacity, when_full),
                 to_wake: Vec::new(),
@@ -100,6 +104,15 @@ impl<T: ?Sized + Send + Sync + 'static> RemoteLink<T> {
         let listener: Weak<Self> = Arc::downgrade(&made);
         made.link.set_listener(listener);
         made
+    }
+
+    pub(crate) fn id_of(&self) -> SubscriptionId {
+        self.id
+    }
+
+    /// Tells of what is dropped. Before it joins.
+    pub(crate) fn set_monitor(&self, monitor: Monitor) {
+        let _set_once = self.monitor.set(monitor);
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -201,7 +214,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for RemoteLink<T> {
         self.reserve(&mut self.state.lock())
     }
 
-    fn poll_reserve(&self, ticket: &mut Ticket, waker: &Waker) -> Reserve {
+    fn poll_reserve(&self, ticket: &mut Waiter, waker: &Waker) -> Reserve {
         let reserve = {
             let mut state = self.state.lock();
             match state.credits.poll_reserve(ticket, waker, &self.progress) {
@@ -217,7 +230,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for RemoteLink<T> {
         reserve
     }
 
-    fn resign(&self, ticket: &mut Ticket) {
+    fn resign(&self, ticket: &mut Waiter) {
         let wake = self.state.lock().credits.resign(ticket, &self.progress);
         ticket.tidy();
         wake.into_iter().for_each(Waker::wake);
@@ -281,6 +294,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for RemoteLink<T> {
                 Pushed::Queued {
                     ring: true,
                     evicted,
+                    is_high: false,
                 }
             }
             Carried::Dropped => {
@@ -333,6 +347,13 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for RemoteLink<T> {
 
     fn dead_letter(&self, cause: DropCause) {
         dead_letter::<T>(&self.runtime, self.topic, self.topic_id, None, cause);
+        if let Some(monitor) = self.monitor.get() {
+            monitor.tell(|topic, subscription| Event::Dropped {
+                topic,
+                subscription,
+                count: 1,
+            });
+        }
     }
 
     fn ring(&self) {

@@ -40,6 +40,11 @@ pub(crate) trait Body<T: ?Sized>: Send + Sync {
     fn value(&self) -> &T;
     /// The bytes of the value, made at the first call.
     fn encoded(&self) -> Result<&[u8], CodecError>;
+    /// The bytes that it came in from another process, with those of its parts: what a link to a third can be given as
+    /// they are.
+    fn wire(&self) -> Option<&[u8]> {
+        None
+    }
     /// The value, if nobody else has this body.
     fn into_box(self: Arc<Self>) -> Result<Box<T>, Arc<dyn Body<T>>>;
     /// Called when a sample is made of a body that was taken from a queue. One that carries a sample of another type
@@ -270,6 +275,10 @@ impl<T: ?Sized> Sample<T> {
 
     fn header(&self) -> &Header {
         self.body.header()
+    }
+
+    pub(crate) fn body(&self) -> &Arc<dyn Body<T>> {
+        &self.body
     }
 
     /// Takes over what would be told when the sample is let go of.

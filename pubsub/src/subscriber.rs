@@ -11,7 +11,7 @@ use crate::sample::{Body, Item};
 use crate::snapshot::SubscriptionSnapshot;
 use crate::topic_core::label_as_name;
 use crate::transport::Outlet;
-use mproc_runtime::queue::{Reserve, Ticket};
+use mproc_runtime::queue::{Reserve, Waiter};
 use mproc_runtime::{DropCause, LaneBell, ProcessorId, Runtime, WhenFull, hook};
 use std::any::Any;
 use std::collections::HashMap;
@@ -21,8 +21,13 @@ use std::task::Waker;
 /// What became of a value at one subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
-    /// It is queued. `ring`: the receiving side must be told. `evicted`: the oldest had to go.
-    Queued { ring: bool, evicted: bool },
+    /// It is queued. `ring`: the receiving side must be told. `evicted`: the oldest had to go. `is_high`: that the
+    /// queue is high is to be told.
+    Queued {
+        ring: bool,
+        evicted: bool,
+        is_high: bool,
+    },
     /// The policy dropped it; counted.
     Dropped,
     /// Refused and counted, and the publisher is to be told.
@@ -52,8 +57,8 @@ pub(crate) trait Subscriber<T: ?Sized>: Send + Sync {
         Ok(())
     }
     fn try_reserve(&self) -> Reserve;
-    fn poll_reserve(&self, ticket: &mut Ticket, waker: &Waker) -> Reserve;
-    fn resign(&self, ticket: &mut Ticket);
+    fn poll_reserve(&self, ticket: &mut Waiter, waker: &Waker) -> Reserve;
+    fn resign(&self, ticket: &mut Waiter);
     fn release(&self);
     /// Queues a value, if `reserved` in a place that was reserved. What must go is put into `evicted`, to be dropped when
     /// no lock is held.
@@ -67,6 +72,8 @@ pub(crate) trait Subscriber<T: ?Sized>: Send + Sync {
     ) -> Pushed;
     /// Notes that a sample was dropped. No lock is held.
     fn dead_letter(&self, cause: DropCause);
+    /// Tells that the queue is high. No lock is held.
+    fn tell_high(&self) {}
     /// True if [`wants`](Self::wants) or [`prepare`](Self::prepare) must be asked before a value is pushed.
     fn must_be_asked(&self) -> bool;
     /// Somebody waits for values to come back, and is woken by their counts: see that it becomes known when they do. No lock is
@@ -264,4 +271,6 @@ pub(crate) enum Closed {
     Unsubscribed,
     /// Its queue was full and its policy is to disconnect.
     Full,
+    /// Its owner wants nothing new, and what is queued is still taken.
+    Draining,
 }

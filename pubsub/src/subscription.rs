@@ -1,7 +1,7 @@
 //! The receiving end of a topic, pulled from by a thread or a task.
 
 use crate::codec::Codec;
-use crate::delivery::{DEFAULT_SUBSCRIPTION_CAPACITY, Delivery, Filter, Settings};
+use crate::delivery::{DEFAULT_SUBSCRIPTION_CAPACITY, Delivery, Filter, Paused, Settings};
 use crate::error::{RecvError, TryRecvError};
 use crate::forked::forked;
 use crate::graph::Graph;
@@ -12,8 +12,11 @@ use crate::snapshot::SubscriptionSnapshot;
 use crate::subscriber::Subscriber;
 use crate::topic::Topic;
 use crate::topic_core::{AnyTopic, TopicCore};
-use mproc_runtime::queue::Ticket;
-use mproc_runtime::{Error, ErrorKind, Operation, Pending, Runtime, RuntimeCore, WhenFull};
+use mproc_runtime::queue::Waiter;
+use mproc_runtime::{
+    CutShort, Cx, Error, ErrorKind, LaneBell, Operation, Pending, Processor, Runtime, RuntimeCore,
+    WhenFull,
+};
 use parking_lot::Mutex;
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -42,6 +45,9 @@ pub struct SubscriptionOptions<T: ?Sized + 'static> {
     filter: Option<Filter<T>>,
     codec: Option<&'static Codec<T>>,
     copies_first: bool,
+    water_marks: Option<(usize, usize)>,
+    lease_warning: Option<Duration>,
+    silence: Option<Duration>,
 }
 
 impl<T: ?Sized + 'static> SubscriptionOptions<T> {
@@ -54,6 +60,9 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
             filter: None,
             codec: None,
             copies_first: false,
+            water_marks: None,
+            lease_warning: None,
+            silence: None,
         }
     }
 
@@ -92,6 +101,36 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
     pub fn max_leases(mut self, count: usize) -> Self {
         self.max_leases = Some(count);
         self
+    }
+
+    /// Has the subscription tell when `high` samples are queued ([`Event::QueueHigh`](crate::Event::QueueHigh)), and
+    /// then when only `low` are left ([`Event::QueueLow`](crate::Event::QueueLow)), and so on in turns. `low` is less
+    /// than `high`, and `high` at most the capacity.
+    ///
+    /// What other processes publish has queues of its own, which are not watched. A channel has no marks.
+    pub fn water_marks(mut self, low: usize, high: usize) -> Self {
+        self.water_marks = Some((low, high));
+        self
+    }
+
+    /// Has the subscription tell when a sample is held for longer than `limit`
+    /// ([`Event::LeaseHeld`](crate::Event::LeaseHeld)), by the node's clock, while it is still held. A channel does not tell.
+    pub fn lease_warning(mut self, limit: Duration) -> Self {
+        self.lease_warning = Some(limit);
+        self
+    }
+
+    /// Has the subscription tell when no sample was received by it for `limit` and none waits
+    /// ([`Event::Silent`](crate::Event::Silent)), by the node's clock: once for each silence. While a silence lasts
+    /// that was told, nothing is timed. A processor that wants a message instead says so where it subscribes
+    /// ([`Subscribing::silence`](crate::Subscribing::silence)). A channel does not tell.
+    pub fn silence(mut self, limit: Duration) -> Self {
+        self.silence = Some(limit);
+        self
+    }
+
+    pub(crate) fn is_watched(&self) -> bool {
+        self.water_marks.is_some() || self.lease_warning.is_some() || self.silence.is_some()
     }
 
     /// Copies what other processes publish before it is decoded or read. Without this it is read where it was filled, which
@@ -142,6 +181,15 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
                 return Err(Error::new(ErrorKind::InvalidSetting, text));
             }
         }
+        if let Some((low, high)) = self.water_marks
+            && (low >= high || high > capacity)
+        {
+            let text = format!(
+                "cannot subscribe to {:?}: the marks must be low < high <= capacity, not {low} < {high} <= {capacity}",
+                crate::topic::label(topic, topic_id)
+            );
+            return Err(Error::new(ErrorKind::InvalidSetting, text));
+        }
         Ok(Settings {
             capacity: if self.when_full == WhenFull::Latest {
                 1
@@ -153,6 +201,9 @@ impl<T: ?Sized + 'static> SubscriptionOptions<T> {
             filter: self.filter,
             codec: self.codec,
             copies_first: self.copies_first,
+            water_marks: self.water_marks,
+            lease_warning: self.lease_warning,
+            silence: self.silence,
         })
     }
 }
@@ -181,8 +232,10 @@ pub struct Control {
 
 /// A delivery whose type is forgotten.
 pub(crate) trait Controlled: Send + Sync {
-    fn pause(&self);
-    fn resume(&self);
+    fn pause(&self, why: Paused);
+    fn resume(&self, why: Paused);
+    /// The lane that it is, if it is one and has something that may be handed out.
+    fn lane_with_samples(&self) -> Option<LaneBell>;
     fn unsubscribe(&self);
     fn snapshot(&self) -> SubscriptionSnapshot;
 }
@@ -204,12 +257,18 @@ impl<T: ?Sized + Send + Sync + 'static> Hanging<T> {
 }
 
 impl<T: ?Sized + Send + Sync + 'static> Controlled for Hanging<T> {
-    fn pause(&self) {
-        self.delivery.pause();
+    fn pause(&self, why: Paused) {
+        self.delivery.pause(why);
     }
 
-    fn resume(&self) {
-        self.delivery.resume();
+    fn resume(&self, why: Paused) {
+        self.delivery.resume(why);
+    }
+
+    fn lane_with_samples(&self) -> Option<LaneBell> {
+        let bell = self.delivery.lane_bell()?;
+        let has_samples = !self.delivery.is_paused() && self.delivery.has_samples();
+        has_samples.then(|| bell.clone())
     }
 
     fn unsubscribe(&self) {
@@ -233,15 +292,43 @@ impl Control {
     /// Stops handing out samples. The queue fills, and then its policy applies.
     pub fn pause(&self) {
         if let Some(subscription) = self.subscription.upgrade() {
-            subscription.pause();
+            subscription.pause(Paused::Asked);
         }
     }
 
     /// Goes on handing out samples, in order.
     pub fn resume(&self) {
         if let Some(subscription) = self.subscription.upgrade() {
-            subscription.resume();
+            subscription.resume(Paused::Asked);
         }
+    }
+
+    /// For layers that keep callbacks: while its callback is out nothing is handed out, whatever `pause` and `resume` say.
+    pub fn take_callback_out(&self) {
+        if let Some(subscription) = self.subscription.upgrade() {
+            subscription.pause(Paused::NoCallback);
+        }
+    }
+
+    /// For layers: its callback is back, and what waits is handed out, in order.
+    pub fn put_callback_back(&self) {
+        if let Some(subscription) = self.subscription.upgrade() {
+            subscription.resume(Paused::NoCallback);
+        }
+    }
+
+    /// For layers: calls the callback with one sample that is queued, now and out of turn. False if there is none, if it is
+    /// paused, or if it is not a subscription of this processor. Once for each time that the processor is entered.
+    pub fn serve_one<P: Processor>(&self, processor: &mut P, cx: &mut Cx<'_, P>) -> bool {
+        let subscription = self.subscription.upgrade();
+        let lane = subscription.and_then(|subscription| subscription.lane_with_samples());
+        lane.is_some_and(|lane| cx.serve_lane(processor, &lane))
+    }
+
+    /// True if the subscription has ended.
+    pub fn has_ended(&self) -> bool {
+        let subscription = self.subscription.upgrade();
+        subscription.is_none_or(|subscription| subscription.snapshot().closed)
     }
 
     /// Ends the subscription at once; what is queued is given back. A handler that is running with a sample of it returns as
@@ -289,6 +376,15 @@ impl<T: ?Sized + Send + Sync + 'static> Subscription<T> {
         &self.hanging.delivery
     }
 
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Nothing is delivered any more, and what is queued is given back.
+    pub(crate) fn end(&self) {
+        self.hanging.unsubscribe();
+    }
+
     /// Its id, which samples carry.
     pub fn id(&self) -> SubscriptionId {
         self.delivery().id_of()
@@ -327,7 +423,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscription<T> {
         Pending::new(Arc::new(Recv {
             delivery: self.delivery().clone(),
             runtime: self.runtime.clone(),
-            ticket: Mutex::new(None),
+            place: Mutex::new(None),
         }))
     }
 
@@ -368,7 +464,8 @@ impl<T: ?Sized + Send + Sync + 'static> Subscription<T> {
         }
     }
 
-    /// Samples as they come, waiting for each as long as it takes. Ends when the subscription is closed.
+    /// Samples as they come, waiting for each as long as it takes. Ends when the subscription is closed, when the program is
+    /// interrupted on a thread that has a script, and at once where [blocking is refused](mproc_runtime::InExecutor::Refuse).
     ///
     /// # Deadlocks
     ///
@@ -387,12 +484,50 @@ impl<T: ?Sized + Send + Sync + 'static> Subscription<T> {
         std::iter::from_fn(|| self.try_recv().ok())
     }
 
+    /// Calls `call` with at most `limit` samples, as long as any is queued, and returns how many: exactly `limit`, or
+    /// all that were there. A sample of another process is there when its memory has been met here. Never waits. What
+    /// `call` itself makes come is included, within the limit.
+    ///
+    /// Nobody else who waits for a sample is overtaken, and while it is paused nothing is handed out. A panic in `call` goes on
+    /// here; the samples behind it stay queued.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_pubsub::{Graph, Topic};
+    /// # use mproc_runtime::Runtime;
+    /// const NUMBERS: Topic<i64> = Topic::new("numbers");
+    /// # let node = Runtime::simulated(1);
+    /// # let graph = Graph::of(&node);
+    /// let numbers = graph.subscription(&node, &NUMBERS)?;
+    /// let publisher = graph.publisher(&node, &NUMBERS)?;
+    /// for n in 1..=4 {
+    ///     publisher.publish(n)?;
+    /// }
+    /// let mut seen = Vec::new();
+    /// assert_eq!(numbers.run_pending(3, |n| seen.push(*n)), 3);
+    /// assert_eq!(seen, [1, 2, 3]);
+    /// assert_eq!(numbers.run_pending(3, drop), 1);
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
+    pub fn run_pending(&self, limit: usize, mut call: impl FnMut(Sample<T>)) -> usize {
+        let mut ran = 0;
+        while ran < limit
+            && let Ok(sample) = self.try_recv()
+        {
+            call(sample);
+            ran += 1;
+        }
+        ran
+    }
+
     /// Waits until at least `count` publishers are there, at most `limit`.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Timeout`], naming the topic and saying how many there are; [`ErrorKind::Refused`] for a subscription to
-    /// a pattern, which has no one topic to count them on; [`ErrorKind::Closed`] if the node has ended.
+    /// a pattern, which has no one topic to count them on; [`ErrorKind::Closed`] if the node has ended;
+    /// [`ErrorKind::Interrupted`] after Ctrl-C, on a thread that has a script.
     ///
     /// # Deadlocks
     ///
@@ -450,12 +585,12 @@ impl<T: ?Sized + Send + Sync + 'static> Subscription<T> {
 
     /// Stops handing out samples. The queue fills, and then its policy applies.
     pub fn pause(&self) {
-        self.delivery().pause();
+        self.delivery().pause(Paused::Asked);
     }
 
     /// Goes on handing out samples, in order.
     pub fn resume(&self) {
-        self.delivery().resume();
+        self.delivery().resume(Paused::Asked);
     }
 
     /// Ends it at once; what is queued is given back. The same as dropping it, said in words.
@@ -484,28 +619,70 @@ impl<T: ?Sized + Send + Sync> fmt::Debug for Subscription<T> {
 struct Recv<T: ?Sized + Send + Sync + 'static> {
     delivery: Arc<Delivery<T>>,
     runtime: Runtime,
-    ticket: Mutex<Option<u64>>,
+    /// In the line of receivers.
+    place: Mutex<Option<u64>>,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Recv<T> {
+    /// The lock is not held meanwhile: others are woken. Nobody else changes the place, an operation has one who waits for it.
+    fn with_place<R>(&self, change: impl FnOnce(&mut Option<u64>) -> R) -> R {
+        let mut place = *self.place.lock();
+        let result = change(&mut place);
+        *self.place.lock() = place;
+        result
+    }
 }
 
 impl<T: ?Sized + Send + Sync + 'static> Operation<Sample<T>, RecvError> for Recv<T> {
-    fn begin(self: Arc<Self>, _: &mut Ticket, _: &Waker) -> Poll<Result<(), RecvError>> {
+    fn begin(self: Arc<Self>, _: &mut Waiter, _: &Waker) -> Poll<Result<(), RecvError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn retreat(&self, _: &mut Ticket) {
+    fn retreat(&self, _: &mut Waiter) {
         // Beginning stands in no line; polling does.
     }
 
+    fn start(self: Arc<Self>, _: &mut Waiter, waker: &Waker) -> Poll<Result<(), RecvError>> {
+        self.with_place(|place| self.delivery.stand_in_line(place, waker));
+        Poll::Ready(Ok(()))
+    }
+
     fn poll(&self, waker: &Waker) -> Poll<Result<Sample<T>, RecvError>> {
-        self.delivery.poll_recv(&mut self.ticket.lock(), waker)
+        self.with_place(|place| self.delivery.poll_recv(place, waker))
     }
 
     fn is_done(&self) -> bool {
         self.delivery.has_samples()
     }
 
-    fn abandon(&self, _: &mut Ticket) {
-        self.delivery.leave_line(&mut self.ticket.lock());
+    fn abandon(&self, _: &mut Waiter) {
+        self.with_place(|place| self.delivery.leave_line(place));
+    }
+
+    fn has_result(&self) -> bool {
+        self.delivery.is_kept_for(*self.place.lock())
+    }
+
+    /// What is kept for it has not left the queue: it goes to the next.
+    fn cancel(&self, waiter: &mut Waiter) -> bool {
+        self.abandon(waiter);
+        true
+    }
+
+    fn detach(&self, waiter: &mut Waiter) {
+        self.abandon(waiter);
+    }
+
+    fn cut_short(&self, why: CutShort) -> RecvError {
+        match why {
+            CutShort::Interrupted => RecvError::Interrupted,
+            CutShort::InExecutor => RecvError::InExecutor,
+            _ => RecvError::Cancelled,
+        }
+    }
+
+    fn what(&self) -> &'static str {
+        "recv"
     }
 
     fn refuse_to_block(&self) -> Option<RecvError> {
@@ -555,7 +732,8 @@ impl<T: ?Sized + Send + Sync> selectable::Sealed for Subscription<T> {
 ///
 /// # Errors
 ///
-/// [`RecvError::Timeout`]; [`RecvError::Closed`] if there is nothing to wait for.
+/// [`RecvError::Timeout`]; [`RecvError::Closed`] if there is nothing to wait for; [`RecvError::Interrupted`] after Ctrl-C, on a
+/// thread that has a script.
 ///
 /// # Deadlocks
 ///
@@ -600,6 +778,9 @@ pub fn select(
         order.find(|&i| subscriptions[i].poll_ready(waker))
     };
     runtime
-        .block_until(deadline, look)
-        .ok_or(RecvError::Timeout)
+        .wait_until(deadline, look)
+        .map_err(|kind| match kind {
+            ErrorKind::Interrupted => RecvError::Interrupted,
+            _ => RecvError::Timeout,
+        })
 }

@@ -80,6 +80,8 @@ pub(crate) trait Transport: Send + Sync {
     fn reconsider(&self);
     /// How many other nodes publish on this topic, as far as is known now.
     fn publishers(&self, id: TopicId) -> usize;
+    /// What other nodes know this one by: their [`Remote::node`].
+    fn node(&self) -> [u8; 16];
     /// What is counted.
     fn snapshot(&self) -> DomainSnapshot;
     /// The node ends: what is queued at others stays there. Returns when no thread of the transport runs any more, unless it
@@ -236,7 +238,6 @@ pub(crate) enum Ending {
     /// The queue was full, and the policy is to close the subscription then.
     Overflowed,
     /// For people: who has left, or broke the protocol.
-    #[cfg_attr(not(test), expect(dead_code, reason = "whoever debugs reads it"))]
     Left(String),
 }
 

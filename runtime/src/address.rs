@@ -18,7 +18,7 @@ use crate::parcel::Parcel;
 use crate::pending::Pending;
 use crate::permit::{Permit, Reservation};
 use crate::processor::{Handle, Processor};
-use crate::queue::{Reserve, Ticket};
+use crate::queue::{Reserve, Waiter};
 use crate::runtime::RuntimeCore;
 use crate::snapshot::ProcessorSnapshot;
 use crate::spill::spill;
@@ -287,12 +287,13 @@ impl<P: Processor> Address<P> {
         Arc::new(Call::new(self.clone(), message))
     }
 
-    /// Asks the processor to end after its current message. What is queued is dropped and counted.
+    /// Asks the processor to end after its current message. What is queued is dropped and counted. The future of a handler that
+    /// awaits ([`HandleAsync`](crate::HandleAsync)) is dropped.
     pub fn stop(&self) {
         self.signal(Signals::STOP);
     }
 
-    /// Closes the mailbox, lets the processor handle what is queued, then ends it.
+    /// Closes the mailbox, lets the processor handle what is queued, futures of handlers included, then ends it.
     pub fn drain(&self) {
         self.signal(Signals::DRAIN);
     }
@@ -500,7 +501,7 @@ impl<P: Processor> Address<P> {
             .now()
             .checked_add(limit.unwrap_or(runtime.options.send_limit));
         let waker = world.waker();
-        let mut ticket = Ticket::default();
+        let mut ticket = Waiter::default();
         let mut parcel = Some(told);
         // A thread with scripts holds them up while it waits.
         let mut shown = None;

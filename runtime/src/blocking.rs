@@ -6,7 +6,9 @@
 
 use crate::current;
 use crate::driver::about_to_block;
+use crate::error::ErrorKind;
 use crate::id::DriverId;
+use crate::interrupt::WatchesInterrupts;
 use crate::neighbours::Neighbours;
 use crate::pending::deliver_outbox;
 use crate::runtime::{Runtime, RuntimeCore};
@@ -19,23 +21,36 @@ impl RuntimeCore {
     pub(crate) fn block_until<T>(
         &self,
         deadline: Option<Instant>,
-        mut look: impl FnMut(&Waker) -> Option<T>,
+        look: impl FnMut(&Waker) -> Option<T>,
     ) -> Option<T> {
+        self.block_until_watching(deadline, None, look).ok()
+    }
+
+    /// As [`block_until`](Self::block_until), and an interrupt that `interrupts` sees ends it. Why it ended otherwise.
+    pub(crate) fn block_until_watching<T>(
+        &self,
+        deadline: Option<Instant>,
+        interrupts: Option<&WatchesInterrupts<'_>>,
+        mut look: impl FnMut(&Waker) -> Option<T>,
+    ) -> Result<T, ErrorKind> {
         let waker = self.world.waker();
         let mut blocks = None;
         let mut neighbours = None;
         loop {
             if let Some(found) = look(&waker) {
-                return Some(found);
+                return Ok(found);
             }
             if current::is_unsettled() {
                 deliver_outbox(self, deadline);
                 if let Some(found) = look(&waker) {
-                    return Some(found);
+                    return Ok(found);
                 }
             }
             if deadline.is_some_and(|d| self.world.now() >= d) {
-                return None;
+                return Err(ErrorKind::Timeout);
+            }
+            if interrupts.is_some_and(WatchesInterrupts::was_interrupted) {
+                return Err(ErrorKind::Interrupted);
             }
             neighbours
                 .get_or_insert_with(Neighbours::of_this_thread)
@@ -65,6 +80,21 @@ impl Runtime {
         look: impl FnMut(&Waker) -> Option<T>,
     ) -> Option<T> {
         self.core().block_until(deadline, look)
+    }
+
+    /// As [`block_until`](Self::block_until), and an [interrupt](Self::interrupt) ends it too, on a thread that has a script.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Timeout`] if `deadline` passed first, [`ErrorKind::Interrupted`] after an interrupt.
+    pub fn wait_until<T>(
+        &self,
+        deadline: Option<Instant>,
+        look: impl FnMut(&Waker) -> Option<T>,
+    ) -> Result<T, ErrorKind> {
+        let core = self.core();
+        let interrupts = WatchesInterrupts::of_script(core, &core.world.waker());
+        core.block_until_watching(deadline, interrupts.as_ref(), look)
     }
 
     /// True if that driver is one of the calling thread's scripts: it runs what it runs only while the thread spins it.

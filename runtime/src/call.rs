@@ -9,9 +9,9 @@ use crate::error::CallError;
 use crate::exit::Exit;
 use crate::name::Name;
 use crate::parcel::Parcel;
-use crate::pending::Operation;
+use crate::pending::{CleanUp, CleansUp, CutShort, Operation};
 use crate::processor::{Handle, Processor};
-use crate::queue::{Reserve, Ticket};
+use crate::queue::{Reserve, Waiter};
 use crate::runtime::RuntimeCore;
 use crate::spill::spill;
 use crate::sync::{Acquire, AtomicBool, Mutex, Release};
@@ -48,11 +48,13 @@ impl<P: Handle<M>, M> Call<P, M> {
             state: Mutex::new(CallState {
                 message: Some(message),
                 cancelled: false,
+                taken_back: false,
                 answered: false,
                 debtor: Debtor::Target,
                 is_shown: false,
                 result: None,
                 waker: None,
+                cancel_waker: None,
             }),
         }
     }
@@ -62,12 +64,16 @@ struct CallState<M, R> {
     /// Until the handler takes it, or the caller takes it back.
     message: Option<M>,
     cancelled: bool,
+    /// By the caller that gave up: no handler has seen it.
+    taken_back: bool,
     answered: bool,
     debtor: Debtor,
     /// A thread blocks for it, and that is to be seen in `waits_for`.
     is_shown: bool,
     result: Option<Result<R, CallError>>,
     waker: Option<Waker>,
+    /// Of whoever owes the answer and wants to know that nobody waits for it any more.
+    cancel_waker: Option<Waker>,
 }
 
 /// Who owes the answer.
@@ -107,10 +113,12 @@ impl<P: Handle<M>, M: Send> ReplySlot<P::Reply> for Call<P, M> {
     fn answer(&self, result: Result<P::Reply, CallError>) {
         let waker = {
             let mut state = self.state.lock();
-            if state.cancelled || std::mem::replace(&mut state.answered, true) {
+            if std::mem::replace(&mut state.answered, true) {
                 return;
             }
-            state.result = Some(result);
+            if !state.cancelled {
+                state.result = Some(result);
+            }
             state.waker.take()
         };
         // Release pairs with the Acquire in `is_done`.
@@ -129,6 +137,24 @@ impl<P: Handle<M>, M: Send> ReplySlot<P::Reply> for Call<P, M> {
             (state.is_shown, before)
         };
         is_shown
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.state.lock().cancelled
+    }
+
+    fn on_cancel(&self, waker: Waker) {
+        let (wake, _before) = {
+            let mut state = self.state.lock();
+            if state.cancelled {
+                (Some(waker), None)
+            } else {
+                (None, state.cancel_waker.replace(waker))
+            }
+        };
+        if let Some(waker) = wake {
+            waker.wake();
+        }
     }
 }
 
@@ -155,16 +181,129 @@ impl<P: Handle<M>, M: Send> Answer for Call<P, M> {
 }
 
 impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for Call<P, M> {
-    fn begin(self: Arc<Self>, ticket: &mut Ticket, waker: &Waker) -> Poll<Result<(), CallError>> {
-        if current::handler().is_some() {
-            // It may have stood in line outside. Here it takes its place among what the handler sends.
-            self.target.cell.resign(self.target.lane, ticket);
+    fn begin(self: Arc<Self>, ticket: &mut Waiter, waker: &Waker) -> Poll<Result<(), CallError>> {
+        if current::handler().is_none() {
+            return self.begin_in_line(ticket, waker);
         }
+        // It may have stood in line outside. Here it takes its place among what the handler sends.
+        self.target.cell.resign(self.target.lane, ticket);
+        let result = self.begin_in_handler(&mut Some(Asked(self.clone())));
+        if result.is_err() {
+            self.target.cell.count_returned();
+        }
+        Poll::Ready(result)
+    }
+
+    fn go_on(self: Arc<Self>, ticket: &mut Waiter, waker: &Waker) -> Poll<Result<(), CallError>> {
+        self.begin_in_line(ticket, waker)
+    }
+
+    fn retreat(&self, ticket: &mut Waiter) {
+        self.target.cell.resign(self.target.lane, ticket);
+    }
+
+    fn poll(&self, waker: &Waker) -> Poll<Result<P::Reply, CallError>> {
+        // Made before the lock is taken and dropped after it: a waker's clone and drop are the user's code.
+        let mut waker = (!self.is_done()).then(|| waker.clone());
+        let mut state = self.state.lock();
+        match state.result.take() {
+            Some(result) => Poll::Ready(result),
+            None => {
+                std::mem::swap(&mut state.waker, &mut waker);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.done.load(Acquire)
+    }
+
+    fn abandon(&self, ticket: &mut Waiter) {
+        self.target.cell.resign(self.target.lane, ticket);
+        // Dropped after the lock is released: a message's drop is the user's code.
+        let (_dropped, told) = {
+            let mut state = self.state.lock();
+            state.cancelled = true;
+            state.taken_back |= state.message.is_some();
+            let dropped = (
+                state.message.take(),
+                state.result.take(),
+                state.waker.take(),
+            );
+            (dropped, state.cancel_waker.take())
+        };
+        if let Some(waker) = told {
+            waker.wake();
+        }
+    }
+
+    fn refuse_to_block(&self) -> Option<CallError> {
         let target = &self.target;
-        let mut parcel = Some(Asked(self.clone()));
-        let result = if current::handler().is_some() {
-            self.begin_in_handler(&mut parcel)
-        } else if target.waits() {
+        if !target.only_here() || self.is_done() {
+            return None;
+        }
+        Some(CallError::Deadlock(target.circle_here()))
+    }
+
+    fn debt(self: Arc<Self>) -> Option<Debt> {
+        Some(Debt(Owed::Answer(self)))
+    }
+
+    fn deadlock(&self, circle: Vec<Name>) -> CallError {
+        CallError::Deadlock(circle)
+    }
+
+    fn clean_up(self: Arc<Self>) -> Option<CleanUp> {
+        Some(CleanUp::of(self))
+    }
+
+    fn cut_short(&self, why: CutShort) -> CallError {
+        CallError::cut_short(why)
+    }
+
+    fn what(&self) -> &'static str {
+        "call"
+    }
+
+    fn timeout(&self) -> CallError {
+        CallError::Timeout
+    }
+
+    fn runtime(&self) -> Arc<RuntimeCore> {
+        self.target.runtime().clone()
+    }
+
+    fn limit(&self) -> Duration {
+        self.target.runtime().options.call_limit
+    }
+}
+
+/// A handler that has begun goes on; what it has promised for later counts, too.
+impl<P: Handle<M>, M: Send + 'static> CleansUp for Call<P, M> {
+    fn poll_over(&self, waker: &Waker) -> bool {
+        // As in `Operation::poll`.
+        let mut waker = Some(waker.clone());
+        let mut state = self.state.lock();
+        if state.taken_back || state.answered {
+            return true;
+        }
+        std::mem::swap(&mut state.waker, &mut waker);
+        drop(state);
+        false
+    }
+}
+
+impl<P: Handle<M>, M: Send + 'static> Call<P, M> {
+    /// It has its place in the mailbox, or stands in line for one. Whoever's thread this is has no part in it.
+    fn begin_in_line(
+        self: &Arc<Self>,
+        ticket: &mut Waiter,
+        waker: &Waker,
+    ) -> Poll<Result<(), CallError>> {
+        let target = &self.target;
+        let result = if target.waits() {
+            let mut parcel = Some(Asked(self.clone()));
             match target
                 .cell
                 .poll_push(target.lane, ticket, waker, &mut parcel)
@@ -186,71 +325,6 @@ impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for Call<P,
         Poll::Ready(result)
     }
 
-    fn retreat(&self, ticket: &mut Ticket) {
-        self.target.cell.resign(self.target.lane, ticket);
-    }
-
-    fn poll(&self, waker: &Waker) -> Poll<Result<P::Reply, CallError>> {
-        // Made before the lock is taken and dropped after it: a waker's clone and drop are the user's code.
-        let mut waker = (!self.is_done()).then(|| waker.clone());
-        let mut state = self.state.lock();
-        match state.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                std::mem::swap(&mut state.waker, &mut waker);
-                Poll::Pending
-            }
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.done.load(Acquire)
-    }
-
-    fn abandon(&self, ticket: &mut Ticket) {
-        self.target.cell.resign(self.target.lane, ticket);
-        // Dropped after the lock is released: a message's drop is the user's code.
-        let _dropped = {
-            let mut state = self.state.lock();
-            state.cancelled = true;
-            (
-                state.message.take(),
-                state.result.take(),
-                state.waker.take(),
-            )
-        };
-    }
-
-    fn refuse_to_block(&self) -> Option<CallError> {
-        let target = &self.target;
-        if !target.only_here() || self.is_done() {
-            return None;
-        }
-        Some(CallError::Deadlock(target.circle_here()))
-    }
-
-    fn debt(self: Arc<Self>) -> Option<Debt> {
-        Some(Debt(Owed::Answer(self)))
-    }
-
-    fn deadlock(&self, circle: Vec<Name>) -> CallError {
-        CallError::Deadlock(circle)
-    }
-
-    fn timeout(&self) -> CallError {
-        CallError::Timeout
-    }
-
-    fn runtime(&self) -> Arc<RuntimeCore> {
-        self.target.runtime().clone()
-    }
-
-    fn limit(&self) -> Duration {
-        self.target.runtime().options.call_limit
-    }
-}
-
-impl<P: Handle<M>, M: Send + 'static> Call<P, M> {
     /// The message, if it was not queued: for whoever calls another instead.
     pub(crate) fn take_back(&self) -> Option<M> {
         self.state.lock().message.take()

@@ -1,5 +1,6 @@
 //! What a handler is given beside the message.
 
+mod by_hand;
 mod local;
 
 use crate::Tick;
@@ -46,6 +47,12 @@ pub(crate) trait ReplySlot<R>: Send + Sync {
     /// From now on this processor owes the answer; `None`: whoever has the token. True if a thread that blocks for it has
     /// shown that: then whoever hands it on looks for a circle.
     fn hand_on(&self, to: Option<CellRef>) -> bool;
+
+    /// True if the caller has given up: nobody gets the answer.
+    fn is_cancelled(&self) -> bool;
+
+    /// Has `waker` woken when the caller gives up; at once if it has. The last one counts.
+    fn on_cancel(&self, waker: Waker);
 }
 
 impl<R: 'static> Promise<R> {
@@ -61,6 +68,12 @@ impl<R: 'static> Promise<R> {
     #[inline]
     fn take(&mut self) -> Option<Arc<dyn ReplySlot<R>>> {
         self.0.take()
+    }
+
+    pub(crate) fn answer(mut self, result: Result<R, CallError>) {
+        if let Some(slot) = self.take() {
+            slot.answer(result);
+        }
     }
 }
 
@@ -93,7 +106,8 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
         &self.cell.name
     }
 
-    /// The time by the clock of the processor's driver: virtual in a simulated node.
+    /// Steady time, as an instant: virtual in a simulated node. What the clock shows that its timers follow is
+    /// [`time`](Self::time).
     pub fn now(&self) -> Instant {
         self.cell.driver.world().now()
     }
@@ -103,12 +117,25 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
         Runtime::from_core(self.cell.driver.runtime().clone())
     }
 
+    /// True if whoever called has given up, so that nobody gets the reply: the [`Pending`](crate::Pending) was dropped or its
+    /// limit has passed, or the caller's process is gone. False if the message was sent and not called, or if the reply was
+    /// promised for later: then the token knows ([`ReplyToken::is_cancelled`]).
+    ///
+    /// For long handlers, which may look now and then and return early.
+    pub fn is_cancelled(&self) -> bool {
+        self.promise
+            .0
+            .as_ref()
+            .is_some_and(|slot| slot.is_cancelled())
+    }
+
     /// Ends the processor in order, after the current message.
     pub fn stop(&mut self) {
         self.local.stop = true;
     }
 
-    /// Sends the processor itself a message every `period`. The first comes one period from now.
+    /// Sends the processor itself a message every `period`, by the clock that it [follows](Self::follow). The first comes one
+    /// period from now.
     ///
     /// The grid is fixed: the next tick is due one period after the last was *due*, so nothing drifts. If a handler takes
     /// longer than a period, the ticks that were missed are left out, and the next says how many
@@ -180,7 +207,7 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
         Timers::add(self.cell, self.local, When::Every(period), Box::new(call))
     }
 
-    /// Sends the processor itself `message` once, `delay` from now.
+    /// Sends the processor itself `message` once, `delay` from now, by the clock that it [follows](Self::follow).
     pub fn after<M: Send + 'static>(&mut self, delay: Duration, message: M) -> TimerId
     where
         P: Handle<M>,
@@ -212,10 +239,16 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
         Timers::reset(self.cell, self.local, timer, Some(period))
     }
 
-    /// How long until the timer is due; zero if it is overdue, `None` if it has ended.
+    /// Stops a timer without ending it: it does not come until it is [`reset`](Self::reset), also if its message was already
+    /// on its way. False if it has ended. A timer that is stopped in the handler that made it has never started.
+    pub fn stop_timer(&mut self, timer: TimerId) -> bool {
+        self.local.timers.halt(&self.cell.driver, timer)
+    }
+
+    /// How long until the timer is due, by the clock that it follows; zero if it is overdue, `None` if it has ended or was
+    /// stopped.
     pub fn time_until(&mut self, timer: TimerId) -> Option<Duration> {
-        let now = self.now();
-        self.local.timers.time_left(timer, now)
+        self.local.timers.time_left(self.cell, timer)
     }
 
     /// Sends the processor itself what `make` returns when no message and no sample came for `limit`: once, and again
@@ -405,6 +438,15 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
     /// What the parts of the runtime that add methods to it work on.
     pub(crate) fn parts(&mut self) -> (&'a Arc<Cell<P>>, &mut Local<P>) {
         (self.cell, self.local)
+    }
+
+    pub(crate) fn parts_ref(&self) -> (&Arc<Cell<P>>, &Local<P>) {
+        (self.cell, self.local)
+    }
+
+    /// Who waits for the reply waits for another to give it.
+    pub(crate) fn take_promise(&mut self) -> Promise<R> {
+        Promise(self.promise.take())
     }
 
     pub(crate) fn with_promise<S: 'static>(&mut self, promise: Promise<S>) -> Cx<'_, P, S> {
@@ -723,6 +765,19 @@ impl<R: 'static> ReplyToken<R> {
     /// True if somebody waits for it: the message was called and not sent.
     pub fn is_awaited(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// True if whoever called has given up since: nobody gets the reply.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.as_ref().is_some_and(|slot| slot.is_cancelled())
+    }
+
+    /// Has `waker` woken when whoever called gives up; at once if that has happened. Of several, the last one counts. It is
+    /// called on the thread of whoever gives up, with no lock held.
+    pub fn on_cancel(&self, waker: Waker) {
+        if let Some(slot) = &self.0 {
+            slot.on_cancel(waker);
+        }
     }
 }
 

@@ -52,6 +52,8 @@ struct Words {
     unsettled: Cell<bool>,
     /// When the thread last read the clock between two handlers, in cycles; 0: it has done something else since.
     clock: Cell<u64>,
+    /// See [`delivered`].
+    delivered: Cell<u64>,
 }
 
 /// What is kept for the thread behind the words.
@@ -74,6 +76,7 @@ const fn words() -> Words {
         may_block: Cell::new(false),
         unsettled: Cell::new(false),
         clock: Cell::new(0),
+        delivered: Cell::new(0),
     }
 }
 
@@ -243,6 +246,29 @@ pub(crate) fn add_orphan(driver: Arc<DriverCore>) {
 /// An orphan that can be ended now.
 pub(crate) fn take_orphan() -> Option<Arc<DriverCore>> {
     CURRENT.with(|c| c.orphans.borrow_mut().pop())
+}
+
+/// True if a cell of that script, which the thread has made, is ready and has something to do. Inside of its handlers: if
+/// one is ready.
+pub(crate) fn has_work(script: DriverId) -> bool {
+    if driver() == Some(script) {
+        return ready(|ready| ready.len() > 0);
+    }
+    CURRENT.with(|c| {
+        let scripts = c.scripts.borrow();
+        let found = scripts.iter().find(|(d, _)| *d == script);
+        found.is_some_and(|(_, ready)| ready.has_work())
+    })
+}
+
+/// A message that found no room has been delivered by this thread.
+pub(crate) fn count_delivered() {
+    WORDS.with(|w| w.delivered.set(w.delivered.get() + 1));
+}
+
+/// How many messages that had found no room this thread has delivered so far.
+pub(crate) fn delivered() -> u64 {
+    WORDS.with(|w| w.delivered.get())
 }
 
 /// The drivers of the scripts that the thread has made.

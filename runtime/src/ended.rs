@@ -5,9 +5,9 @@ use crate::current;
 use crate::error::CallError;
 use crate::exit::Down;
 use crate::name::Name;
-use crate::pending::Operation;
+use crate::pending::{CutShort, Operation};
 use crate::processor::Processor;
-use crate::queue::Ticket;
+use crate::queue::Waiter;
 use crate::runtime::RuntimeCore;
 use crate::sync::Mutex;
 use crate::waits_for::{Answer, Debt, Owed, Owner};
@@ -51,7 +51,7 @@ impl<P: Processor> Answer for Ended<P> {
 }
 
 impl<P: Processor> Operation<Down, CallError> for Ended<P> {
-    fn begin(self: Arc<Self>, _: &mut Ticket, waker: &Waker) -> Poll<Result<(), CallError>> {
+    fn begin(self: Arc<Self>, _: &mut Waiter, waker: &Waker) -> Poll<Result<(), CallError>> {
         let number = next_watch();
         {
             let mut state = self.state.lock();
@@ -76,7 +76,7 @@ impl<P: Processor> Operation<Down, CallError> for Ended<P> {
         Poll::Ready(Ok(()))
     }
 
-    fn retreat(&self, _: &mut Ticket) {
+    fn retreat(&self, _: &mut Waiter) {
         // It stands in no line.
     }
 
@@ -97,7 +97,7 @@ impl<P: Processor> Operation<Down, CallError> for Ended<P> {
         self.state.lock().down.is_some()
     }
 
-    fn abandon(&self, _: &mut Ticket) {
+    fn abandon(&self, _: &mut Waiter) {
         let number = self.state.lock().watching.take();
         if let Some(number) = number {
             self.target.unwatch(number);
@@ -116,6 +116,18 @@ impl<P: Processor> Operation<Down, CallError> for Ended<P> {
 
     fn deadlock(&self, circle: Vec<Name>) -> CallError {
         CallError::Deadlock(circle)
+    }
+
+    fn detach(&self, waiter: &mut Waiter) {
+        self.abandon(waiter);
+    }
+
+    fn cut_short(&self, why: CutShort) -> CallError {
+        CallError::cut_short(why)
+    }
+
+    fn what(&self) -> &'static str {
+        "ended"
     }
 
     fn timeout(&self) -> CallError {

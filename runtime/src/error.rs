@@ -2,6 +2,7 @@
 
 use crate::exit::Exit;
 use crate::name::{Name, NameError};
+use crate::pending::CutShort;
 use crate::queue::WhenFull;
 use std::error::Error as StdError;
 use std::fmt;
@@ -183,6 +184,13 @@ pub enum ReserveError {
     Closed,
     /// Only this very thread can make room, so waiting would never end.
     Deadlock,
+    /// The reservation was [cancelled](crate::Ticket::cancel), or its result was taken before.
+    Cancelled,
+    /// The program was interrupted meanwhile. No place is held.
+    Interrupted,
+    /// It would have blocked a thread of an async executor: await it. See
+    /// [`Options::blocking_in_executor`](crate::Options::blocking_in_executor).
+    InExecutor,
 }
 
 impl fmt::Display for ReserveError {
@@ -192,6 +200,9 @@ impl fmt::Display for ReserveError {
             Self::Timeout => "mailbox stayed full until the limit",
             Self::Closed => "processor has ended",
             Self::Deadlock => "only this thread could make room",
+            Self::Cancelled => "reservation was cancelled",
+            Self::Interrupted => "program was interrupted",
+            Self::InExecutor => "refused to block a thread of an async executor; await it",
         })
     }
 }
@@ -229,6 +240,24 @@ pub enum CallError {
     /// The processor that owed the reply had promised it for later, and was restarted by its supervisor meanwhile: who made
     /// the promise is gone. The message was handled, perhaps in part; it may be sent again.
     Restarted,
+    /// The call was [cancelled](crate::Ticket::cancel), or its result was taken before. The message may still be handled,
+    /// unless it was queued: then it has been taken back.
+    Cancelled,
+    /// The program was interrupted meanwhile, and the call was cancelled. The message may still be handled, as above.
+    Interrupted,
+    /// It would have blocked a thread of an async executor: await it. Nothing was sent. See
+    /// [`Options::blocking_in_executor`](crate::Options::blocking_in_executor).
+    InExecutor,
+}
+
+impl CallError {
+    pub(crate) fn cut_short(why: CutShort) -> Self {
+        match why {
+            CutShort::Cancelled => Self::Cancelled,
+            CutShort::Interrupted => Self::Interrupted,
+            CutShort::InExecutor => Self::InExecutor,
+        }
+    }
 }
 
 impl fmt::Display for CallError {
@@ -242,6 +271,11 @@ impl fmt::Display for CallError {
             Self::Faulted(fault) => write!(f, "handler failed: {fault}"),
             Self::Panicked(message) => write!(f, "handler panicked: {message}"),
             Self::Restarted => f.write_str("processor was restarted before it replied"),
+            Self::Cancelled => f.write_str("call was cancelled"),
+            Self::Interrupted => f.write_str("program was interrupted"),
+            Self::InExecutor => {
+                f.write_str("refused to block a thread of an async executor; await it")
+            }
             Self::Deadlock(names) => {
                 write!(f, "waiting would never end: {}", InCircle(names))
             }
@@ -333,6 +367,8 @@ pub enum ErrorKind {
     InvalidSetting,
     /// The node, driver, processor or subscription has ended.
     Closed,
+    /// The node belongs to the process that this one was forked from. Make one here, or use `exec`. What the parent has is as it was.
+    Forked,
     /// It did not happen within its limit.
     Timeout,
     /// Waiting could never end, or would be done by the thread that must do the work.
@@ -347,6 +383,10 @@ pub enum ErrorKind {
     Codec,
     /// A callback of a script failed and the script's policy is to end.
     Fault,
+    /// The program was interrupted while it waited ([`Runtime::interrupt`](crate::Runtime::interrupt), Ctrl-C).
+    Interrupted,
+    /// The operation was cancelled by whoever had started it.
+    Cancelled,
     /// The system refused.
     Io,
 }
@@ -438,6 +478,9 @@ impl From<ReserveError> for Error {
             ReserveError::Timeout => ErrorKind::Timeout,
             ReserveError::Closed => ErrorKind::Closed,
             ReserveError::Deadlock => ErrorKind::Deadlock,
+            ReserveError::Cancelled => ErrorKind::Cancelled,
+            ReserveError::Interrupted => ErrorKind::Interrupted,
+            ReserveError::InExecutor => ErrorKind::Refused,
         };
         Self::new(kind, error.to_string())
     }
@@ -449,6 +492,9 @@ impl From<CallError> for Error {
             CallError::Timeout => ErrorKind::Timeout,
             CallError::Stopped(_) => ErrorKind::Closed,
             CallError::Deadlock(_) => ErrorKind::Deadlock,
+            CallError::Cancelled => ErrorKind::Cancelled,
+            CallError::Interrupted => ErrorKind::Interrupted,
+            CallError::InExecutor => ErrorKind::Refused,
             _ => ErrorKind::NoReply,
         };
         Self::new(kind, error.to_string())

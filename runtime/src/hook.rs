@@ -97,6 +97,17 @@ pub fn remote(what: &str) {
     }
 }
 
+/// A thread of an async executor is about to block. Told once for each node.
+pub(crate) fn blocks_in_executor(what: &'static str) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(what, "a thread of an async executor blocks");
+    if nobody_listens() {
+        eprintln!(
+            "mproc: `{what}(..).wait()` blocks a thread of an async executor; write `{what}(..).await`"
+        );
+    }
+}
+
 pub(crate) fn ended(processor: &Name, exit: &Exit) {
     #[cfg(feature = "tracing")]
     tracing::debug!(processor = processor.as_str(), %exit, "ended");

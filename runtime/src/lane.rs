@@ -22,6 +22,12 @@ pub trait LaneSource<P: Processor>: 'static {
     /// Serves one item, or returns false if there is none. Then it is asked again only after its bell was rung.
     fn serve(&mut self, processor: &mut P, cx: &mut Cx<'_, P>) -> bool;
 
+    /// Leaves nothing behind: if there is no item, does what [`serve`](Self::serve) does before it returns false, and returns
+    /// true. Serves nothing, and runs no code of the program. False if there is an item, or if it cannot say.
+    fn rest(&mut self) -> bool {
+        false
+    }
+
     /// The arrival number of the next item ([`LaneBell::next_arrival`]), if its driver counts arrivals.
     fn head(&self) -> Option<u64>;
 

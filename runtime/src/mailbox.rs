@@ -7,7 +7,7 @@
 //! |-------------|-----------|---------------------------------------------------|----------------------------|
 //! | false       | false     | idle                                              | schedules it               |
 //! | true        | any       | on a ready queue, or running                      | just queues                |
-//! | false       | true      | waits for room elsewhere; messages must wait      | just queues; control schedules |
+//! | false       | true      | waits for room elsewhere, or for the future of a handler; messages must wait | just queues; control schedules |
 
 use crate::cell::{Supervision, Watcher};
 use crate::context::Cx;
@@ -203,6 +203,10 @@ pub(crate) type LaneQueue<P> = Queue<Parcels<P>, Schedule>;
 pub(crate) struct Schedule {
     pub(crate) scheduled: bool,
     pub(crate) stalled: bool,
+    /// The future of a handler is not done: see `cell/awaiting.rs`.
+    pub(crate) held: bool,
+    /// `stalled` says no more than that.
+    pub(crate) awaits: bool,
     pub(crate) signals: Signals,
 }
 
@@ -221,6 +225,10 @@ pub(crate) struct Rare<P: Processor> {
     pub(crate) control: VecDeque<Control<P>>,
     /// Lanes of subscriptions that have something.
     pub(crate) ready: VecDeque<LaneId>,
+    /// Tasks that were woken: at most one place for each.
+    pub(crate) woken: VecDeque<u64>,
+    /// What the future of a handler, which is being polled, does to the state.
+    pub(crate) entries: VecDeque<Task<P>>,
     pub(crate) watchers: Vec<Watcher>,
     pub(crate) ended: Option<Exit>,
     pub(crate) drops: Drops,
@@ -250,6 +258,8 @@ impl<P: Processor> Default for Rare<P> {
             high: None,
             control: VecDeque::new(),
             ready: VecDeque::new(),
+            woken: VecDeque::new(),
+            entries: VecDeque::new(),
             watchers: Vec::new(),
             ended: None,
             drops: Drops::default(),
@@ -304,7 +314,8 @@ impl<P: Processor> Lanes<P> {
     }
 
     pub(crate) fn has_control(&self) -> bool {
-        self.rare.as_ref().is_some_and(|r| !r.control.is_empty())
+        let any = |r: &Rare<P>| !r.control.is_empty() || !r.woken.is_empty();
+        self.rare.as_deref().is_some_and(any)
     }
 
     /// Subscriptions have something.
@@ -360,7 +371,10 @@ impl<P: Processor> Lanes<P> {
         self.normal.own.signals.is_empty()
             && !self.normal.own.stalled
             && self.rare.as_ref().is_none_or(|rare| {
-                rare.control.is_empty() && rare.ready.is_empty() && rare.high_len() == 0
+                rare.control.is_empty()
+                    && rare.ready.is_empty()
+                    && rare.woken.is_empty()
+                    && rare.high_len() == 0
             })
     }
 

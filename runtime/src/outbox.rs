@@ -4,6 +4,7 @@
 //! line is the order sent. An entry leaves by delivery, when its limit passes, when its target ends, or when its
 //! sender is killed; in the last three cases as a dead letter, with the cause.
 
+use crate::current;
 use crate::dead_letters::DropCause;
 use crate::error::Fault;
 use crate::id::ProcessorId;
@@ -112,6 +113,7 @@ impl Outbox {
             while let Some(front) = line.front_mut() {
                 let cause = match front.what.attempt(waker) {
                     Attempt::Delivered => {
+                        current::count_delivered();
                         line.pop_front();
                         continue;
                     }
@@ -158,6 +160,7 @@ impl Outbox {
             while let Some(front) = line.front_mut() {
                 match front.what.attempt(waker) {
                     Attempt::Delivered => {
+                        current::count_delivered();
                         self.count -= 1;
                         line.pop_front();
                     }

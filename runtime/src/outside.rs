@@ -22,7 +22,8 @@ use std::time::Instant;
 pub trait Outside: Send + Sync + 'static {
     /// Looks for what came, and rings the lanes that it came for ([`LaneBell::ring`]). True if there was anything.
     ///
-    /// Called on the driver's thread, in each of its turns and before it sleeps: it should cost a few loads. It must not
+    /// Called on the driver's thread, in each of its turns and before it sleeps: it should cost a few loads. For a script that
+    /// another event loop sleeps for, called on a thread that sleeps here in its place, too, perhaps at once. It must not
     /// block. What it said once it need not say again: a lane whose bell was rung is asked until it has nothing left.
     fn look(&self) -> bool;
 

@@ -1,15 +1,19 @@
 //! An operation in flight, and the three ways to wait for it.
 
 use crate::context::Cx;
+use crate::converted::Converted;
 use crate::current;
 use crate::driver::about_to_block;
-use crate::error::{CallError, Outcome};
+use crate::error::{CallError, Error, ErrorKind, Outcome};
+use crate::executor;
+use crate::interrupt::{self, WatchesInterrupts};
 use crate::name::Name;
 use crate::neighbours::Neighbours;
 use crate::outbox::{Flushed, Outbox};
 use crate::processor::Processor;
-use crate::queue::Ticket;
+use crate::queue::Waiter;
 use crate::runtime::RuntimeCore;
+use crate::ticket::Ticket;
 use crate::time_keeper::Alarm;
 use crate::waits_for::{self, Debt, Owed, Shown};
 use std::fmt;
@@ -22,10 +26,10 @@ use std::time::{Duration, Instant};
 /// What an operation must be able to do so that one can wait for it in every way. For those who build on the runtime.
 pub trait Operation<T, E>: Send + Sync {
     /// Puts it on its way, or stands in line for room. Asked again after `waker` was woken, until it is ready.
-    fn begin(self: Arc<Self>, ticket: &mut Ticket, waker: &Waker) -> Poll<Result<(), E>>;
+    fn begin(self: Arc<Self>, waiter: &mut Waiter, waker: &Waker) -> Poll<Result<(), E>>;
 
     /// Leaves the line that `begin` stands in, as if it had not been called. Nothing has been started.
-    fn retreat(&self, ticket: &mut Ticket);
+    fn retreat(&self, waiter: &mut Waiter);
 
     /// Its result, once. `waker` is woken when it is worth asking again.
     fn poll(&self, waker: &Waker) -> Poll<Result<T, E>>;
@@ -34,7 +38,7 @@ pub trait Operation<T, E>: Send + Sync {
     fn is_done(&self) -> bool;
 
     /// Nobody waits any longer. Leaves the line; takes back what can be taken back.
-    fn abandon(&self, ticket: &mut Ticket);
+    fn abandon(&self, waiter: &mut Waiter);
 
     /// Why this thread may not block for it. `None` if it may, and if a result is there already. If this refuses an
     /// operation that was not begun, nothing is started.
@@ -55,6 +59,54 @@ pub trait Operation<T, E>: Send + Sync {
     /// The error of a limit that has passed.
     fn timeout(&self) -> E;
 
+    /// As [`begin`](Self::begin), the first time, for one that was [started](Pending::start): it has its place from now
+    /// on, and nobody polls it before the result is asked for.
+    fn start(self: Arc<Self>, waiter: &mut Waiter, waker: &Waker) -> Poll<Result<(), E>> {
+        self.begin(waiter, waker)
+    }
+
+    /// As [`begin`](Self::begin), again, for one that was [started](Pending::start): on whatever thread has woken the
+    /// waker, perhaps inside somebody's handler. What it does is none of that handler's doing, and it must not block.
+    fn go_on(self: Arc<Self>, waiter: &mut Waiter, waker: &Waker) -> Poll<Result<(), E>> {
+        self.begin(waiter, waker)
+    }
+
+    /// True if the result is there, or is kept for this very operation, for one that was begun. Unlike
+    /// [`is_done`](Self::is_done) it is no guess.
+    fn has_result(&self) -> bool {
+        self.is_done()
+    }
+
+    /// [`abandon`](Self::abandon), unless it is done: then it keeps its result. False if that is so.
+    fn cancel(&self, waiter: &mut Waiter) -> bool {
+        if self.is_done() {
+            return false;
+        }
+        self.abandon(waiter);
+        true
+    }
+
+    /// It was begun and is to go on, and nobody will ask for its result. By default that needs nothing.
+    fn detach(&self, waiter: &mut Waiter) {
+        let _waiter = waiter;
+    }
+
+    /// What of it still goes on after [`abandon`](Self::abandon), if there can be anything.
+    fn clean_up(self: Arc<Self>) -> Option<CleanUp> {
+        None
+    }
+
+    /// The error of a wait that ended for this reason. By default that of a limit that has passed.
+    fn cut_short(&self, why: CutShort) -> E {
+        let _why = why;
+        self.timeout()
+    }
+
+    /// What people call it: `call` for what is written `call(..).wait()`.
+    fn what(&self) -> &'static str {
+        "operation"
+    }
+
     /// The node it belongs to.
     fn runtime(&self) -> Arc<RuntimeCore>;
 
@@ -62,12 +114,65 @@ pub trait Operation<T, E>: Send + Sync {
     fn limit(&self) -> Duration;
 }
 
+/// Why a wait was cut short, though the operation has not failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CutShort {
+    /// The operation was cancelled, or its result was taken before.
+    Cancelled,
+    /// The program was interrupted: see [`Runtime::interrupt`](crate::Runtime::interrupt).
+    Interrupted,
+    /// It would have blocked a thread of an async executor, and the node was told to refuse that.
+    InExecutor,
+}
+
+impl CutShort {
+    /// The error of an operation whose own errors have no kind for it. `what` is what was not done.
+    pub fn error(self, what: &str) -> Error {
+        let (kind, why) = match self {
+            Self::Cancelled => (ErrorKind::Cancelled, "it was cancelled"),
+            Self::Interrupted => (ErrorKind::Interrupted, "the program was interrupted"),
+            Self::InExecutor => (
+                ErrorKind::Refused,
+                "it would have blocked a thread of an async executor; await it",
+            ),
+        };
+        Error::new(kind, format!("{what}: {why}"))
+    }
+}
+
+/// What of an abandoned operation still goes on. For those who build operations on the runtime.
+pub struct CleanUp(Arc<dyn CleansUp>);
+
+/// See [`CleanUp`].
+pub trait CleansUp: Send + Sync {
+    /// True if nothing of it goes on any more; else `waker` is woken when that is so.
+    fn poll_over(&self, waker: &Waker) -> bool;
+}
+
+impl CleanUp {
+    /// Of this operation.
+    pub fn of(operation: Arc<dyn CleansUp>) -> Self {
+        Self(operation)
+    }
+
+    pub(crate) fn is_over(&self, waker: &Waker) -> bool {
+        self.0.poll_over(waker)
+    }
+}
+
+impl fmt::Debug for CleanUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CleanUp")
+    }
+}
+
 /// An operation in flight: a call, or a wait for room.
 ///
-/// It does nothing until it is waited for in one of three ways:
-/// [`wait`](Self::wait) blocks the thread; `.await` works on any executor; [`then`](Self::then) goes on inside the
-/// handler that started it, and no thread waits. A call takes its place in the order of messages at that moment, or at
-/// [`begin`](Self::begin).
+/// It does nothing until it is waited for, in one of these ways:
+/// [`wait`](Self::wait) blocks the thread; `.await` works on any executor; [`start`](Self::start) starts it, and its result is
+/// collected later; [`then`](Self::then) goes on inside the handler that started it, and no thread waits. A call takes its place
+/// in the order of messages at that moment, or at [`begin`](Self::begin).
 ///
 /// Every wait has a limit: 5 seconds unless told otherwise, here or in the node's options.
 ///
@@ -77,8 +182,8 @@ pub trait Operation<T, E>: Send + Sync {
 /// runs goes on, and its reply is dropped. It never blocks.
 #[must_use = "an operation does nothing until it is waited for"]
 pub struct Pending<T, E = CallError> {
-    op: Arc<dyn Operation<T, E>>,
-    ticket: Ticket,
+    pub(crate) op: Arc<dyn Operation<T, E>>,
+    waiter: Waiter,
     begun: bool,
     /// `begin` has failed with this; whoever waits gets it.
     refused: Option<E>,
@@ -93,12 +198,67 @@ impl<T: 'static, E: 'static> Pending<T, E> {
     pub fn new(op: Arc<dyn Operation<T, E>>) -> Self {
         Self {
             op,
-            ticket: Ticket::default(),
+            waiter: Waiter::default(),
             begun: false,
             refused: None,
             finished: false,
             limit: None,
             alarm: None,
+        }
+    }
+
+    /// As [`new`](Self::new), for an operation that is under way already. Dropping it cancels it.
+    pub fn begun(op: Arc<dyn Operation<T, E>>) -> Self {
+        let mut pending = Self::new(op);
+        pending.begun = true;
+        pending
+    }
+
+    /// The operation itself, for those who build others on it. One that was begun is cancelled by this.
+    pub fn into_operation(mut self) -> Arc<dyn Operation<T, E>> {
+        // What was not begun has nothing to be cancelled; a place in a line is left.
+        self.finished |= !self.begun;
+        self.op.clone()
+    }
+
+    /// The same operation, with what `map` makes of its result.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use mproc_runtime::{Runtime, closure};
+    /// let node = Runtime::simulated(1);
+    /// let length = closure(|text: String, _cx| Ok::<_, std::fmt::Error>(text.len()));
+    /// let length = node.spawn("length", length)?;
+    /// let is_long = length.call("four".to_owned()).map(|length| length > 3);
+    /// assert!(is_long.wait()?);
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
+    pub fn map<U: 'static>(self, map: impl Fn(T) -> U + Send + Sync + 'static) -> Pending<U, E> {
+        self.convert(move |result| Ok(map(result)), |error| error)
+    }
+
+    /// The same operation, with what `result` makes of its result and `error` of its errors: for layers whose operations are
+    /// others underneath. What was begun stays so.
+    pub fn convert<U: 'static, F: 'static>(
+        mut self,
+        result: impl Fn(T) -> Result<U, F> + Send + Sync + 'static,
+        error: impl Fn(E) -> F + Send + Sync + 'static,
+    ) -> Pending<U, F> {
+        let finished = std::mem::replace(&mut self.finished, true);
+        let refused = self.refused.take().map(&error);
+        Pending {
+            op: Arc::new(Converted {
+                op: self.op.clone(),
+                result,
+                error,
+            }),
+            waiter: std::mem::take(&mut self.waiter),
+            begun: self.begun,
+            refused,
+            finished,
+            limit: self.limit,
+            alarm: self.alarm.take(),
         }
     }
 
@@ -114,11 +274,11 @@ impl<T: 'static, E: 'static> Pending<T, E> {
         if self.begun || self.refused.is_some() {
             return;
         }
-        match self.op.clone().begin(&mut self.ticket, Waker::noop()) {
+        match self.op.clone().begin(&mut self.waiter, Waker::noop()) {
             Poll::Ready(Ok(())) => self.begun = true,
             Poll::Ready(Err(error)) => self.refused = Some(error),
             // Nobody is there to use a place that would be granted: others would wait behind it.
-            Poll::Pending => self.op.retreat(&mut self.ticket),
+            Poll::Pending => self.op.retreat(&mut self.waiter),
         }
     }
 
@@ -126,7 +286,10 @@ impl<T: 'static, E: 'static> Pending<T, E> {
     ///
     /// # Errors
     ///
-    /// As the operation says; its own kind of time-out when the limit passes.
+    /// As the operation says; its own kind of time-out when the limit passes. On a thread that has a script, outside its
+    /// callbacks, its own kind of `Interrupted` after [`Runtime::interrupt`](crate::Runtime::interrupt), which Ctrl-C calls: the
+    /// operation was cancelled. Inside an async executor as [`Options::blocking_in_executor`](crate::Options::blocking_in_executor)
+    /// says.
     ///
     /// # Deadlocks
     ///
@@ -150,10 +313,20 @@ impl<T: 'static, E: 'static> Pending<T, E> {
     ///
     /// As [`wait`](Self::wait).
     pub fn wait_timeout(mut self, limit: Duration) -> Result<T, E> {
+        // Whatever ends the wait without a result: the drop that follows cancels.
+        self.block(limit).unwrap_or_else(Err)
+    }
+
+    /// Blocks this thread until there is a result. The outer error says why it does not wait, or no longer: the operation
+    /// goes on, unless it was interrupted.
+    pub(crate) fn block(&mut self, limit: Duration) -> Result<Result<T, E>, E> {
         if let Some(refused) = self.op.refuse_to_block() {
             return Err(refused);
         }
         let runtime = self.op.runtime();
+        if !limit.is_zero() && executor::refuses(&runtime, self.op.what()) {
+            return Err(self.op.cut_short(CutShort::InExecutor));
+        }
         let world = &runtime.world;
         let waker = world.waker();
         // The clock is read only if it comes to sleeping.
@@ -162,9 +335,10 @@ impl<T: 'static, E: 'static> Pending<T, E> {
         let mut spun = false;
         let mut shown = None;
         let mut neighbours = None;
+        let mut interrupts = None;
         loop {
             if let Poll::Ready(result) = self.poll_begun(&waker) {
-                return result;
+                return Ok(result);
             }
             let mut outbox = None;
             if current::is_unsettled() {
@@ -174,7 +348,7 @@ impl<T: 'static, E: 'static> Pending<T, E> {
                 }
                 outbox = flush_outbox(&runtime, &waker);
                 if let Poll::Ready(result) = self.poll_begun(&waker) {
-                    return result;
+                    return Ok(result);
                 }
             }
             if !spun {
@@ -185,7 +359,14 @@ impl<T: 'static, E: 'static> Pending<T, E> {
             }
             let until = *deadline.get_or_insert_with(|| world.now().checked_add(limit));
             if until.is_some_and(|until| world.now() >= until) {
-                return Err(self.give_up());
+                return Err(self.op.timeout());
+            }
+            if interrupts
+                .get_or_insert_with(|| WatchesInterrupts::of_script(&runtime, &waker))
+                .as_ref()
+                .is_some_and(WatchesInterrupts::was_interrupted)
+            {
+                return Err(self.interrupted(&runtime));
             }
             self.show(&mut shown, &runtime)?;
             // The answer may come although something else finds no room: then the handler goes on, and its processor stalls.
@@ -200,6 +381,15 @@ impl<T: 'static, E: 'static> Pending<T, E> {
             blocks.get_or_insert_with(about_to_block);
             world.park(earlier(until, next));
         }
+    }
+
+    /// The program was interrupted while this thread waited: cancels, and waits a bounded time for what that leaves.
+    fn interrupted(&mut self, runtime: &RuntimeCore) -> E {
+        self.finished = true;
+        self.op.abandon(&mut self.waiter);
+        let left = self.op.clone().clean_up();
+        interrupt::wait_for_clean_up(runtime, left.into_iter().collect());
+        self.op.cut_short(CutShort::Interrupted)
     }
 
     /// Shows whom this thread waits for, before it sleeps. Refused if it would wait in a circle of calls.
@@ -219,11 +409,7 @@ impl<T: 'static, E: 'static> Pending<T, E> {
                 *shown = wait;
                 Ok(())
             }
-            Err(names) => {
-                self.finished = true;
-                self.op.abandon(&mut self.ticket);
-                Err(self.op.deadlock(names))
-            }
+            Err(names) => Err(self.op.deadlock(names)),
         }
     }
 
@@ -300,13 +486,64 @@ impl<T: 'static, E: 'static> Pending<T, E> {
         cx.continue_with(self, limit, next);
     }
 
+    /// It is to go on without being polled. False if it stands in line for room, where somebody must take its place.
+    pub(crate) fn start_here(&mut self) -> bool {
+        if self.begun || self.refused.is_some() {
+            return true;
+        }
+        match self.op.clone().start(&mut self.waiter, Waker::noop()) {
+            Poll::Ready(Ok(())) => self.begun = true,
+            Poll::Ready(Err(error)) => self.refused = Some(error),
+            Poll::Pending => return false,
+        }
+        true
+    }
+
+    /// Where it stands in line, for whoever stands there in its place.
+    pub(crate) fn take_waiter(&mut self) -> Waiter {
+        std::mem::take(&mut self.waiter)
+    }
+
+    pub(crate) fn waiter(&mut self) -> &mut Waiter {
+        &mut self.waiter
+    }
+
+    /// The same operation by another name: nothing of it has begun.
+    pub(crate) fn replace_with(&mut self, op: Arc<dyn Operation<T, E>>) {
+        self.op = op;
+    }
+
+    /// True once it has given its result, or was refused or given up.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// It could not begin, and nobody was told yet.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// Nobody asks any more, and nothing is to be cancelled.
+    pub(crate) fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    /// A result is there, or is kept for it.
+    pub(crate) fn has_result(&self) -> bool {
+        self.finished || self.refused.is_some() || self.op.has_result()
+    }
+
+    pub(crate) fn own_limit(&self) -> Duration {
+        self.limit.unwrap_or_else(|| self.op.limit())
+    }
+
     pub(crate) fn poll_begun(&mut self, waker: &Waker) -> Poll<Result<T, E>> {
         if let Some(error) = self.refused.take() {
             self.finished = true;
             return Poll::Ready(Err(error));
         }
         if !self.begun {
-            match self.op.clone().begin(&mut self.ticket, waker) {
+            match self.op.clone().begin(&mut self.waiter, waker) {
                 Poll::Ready(Ok(())) => self.begun = true,
                 Poll::Ready(Err(error)) => {
                     self.finished = true;
@@ -323,8 +560,32 @@ impl<T: 'static, E: 'static> Pending<T, E> {
     /// The limit has passed.
     pub(crate) fn give_up(&mut self) -> E {
         self.finished = true;
-        self.op.abandon(&mut self.ticket);
+        self.op.abandon(&mut self.waiter);
         self.op.timeout()
+    }
+}
+
+impl<T: 'static, E: Send + 'static> Pending<T, E> {
+    /// Starts the operation, and gives a [`Ticket`] to collect its result with later. From now on it goes on by itself: a
+    /// call takes its place in the order of messages, also if it must stand in line for room first; a receive or a
+    /// reservation has its place in the line.
+    ///
+    /// # Examples
+    ///
+    /// Many at once, from a thread that blocks only for the results:
+    ///
+    /// ```
+    /// # use mproc_runtime::{Runtime, closure};
+    /// let node = Runtime::simulated(1);
+    /// let square = closure(|n: u64, _cx| Ok::<_, std::fmt::Error>(n * n));
+    /// let square = node.spawn_thread("square", square)?;
+    /// let tickets: Vec<_> = (1..=3).map(|n| square.call(n).start()).collect();
+    /// let squares: Result<Vec<_>, _> = tickets.into_iter().map(|ticket| ticket.wait()).collect();
+    /// assert_eq!(squares?, [1, 4, 9]);
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
+    pub fn start(self) -> Ticket<T, E> {
+        Ticket::start(self)
     }
 }
 
@@ -432,6 +693,12 @@ impl<T: 'static, E: 'static> Future for Pending<T, E> {
             this.alarm = None;
             return Poll::Ready(Err(this.give_up()));
         }
+        if alarm.take_interrupt() {
+            this.alarm = None;
+            this.finished = true;
+            this.op.abandon(&mut this.waiter);
+            return Poll::Ready(Err(this.op.cut_short(CutShort::Interrupted)));
+        }
         Poll::Pending
     }
 }
@@ -442,9 +709,10 @@ impl<T, E> Unpin for Pending<T, E> {}
 impl<T, E> Drop for Pending<T, E> {
     fn drop(&mut self) {
         if !self.finished {
-            self.op.abandon(&mut self.ticket);
-        } else if self.ticket.is_enlisted() {
-            self.op.retreat(&mut self.ticket);
+            self.op.abandon(&mut self.waiter);
+            interrupt::note_abandoned(|| self.op.clone().clean_up());
+        } else if self.waiter.is_enlisted() {
+            self.op.retreat(&mut self.waiter);
         }
     }
 }

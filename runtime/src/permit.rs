@@ -4,9 +4,9 @@ use crate::address::Address;
 use crate::error::{ReserveError, TrySendError};
 use crate::handled_by::{HandledBy, Sealed};
 use crate::parcel::Parcel;
-use crate::pending::Operation;
+use crate::pending::{CutShort, Operation};
 use crate::processor::Processor;
-use crate::queue::{Reserve, Ticket};
+use crate::queue::{Reserve, Waiter};
 use crate::runtime::RuntimeCore;
 use crate::sync::{Acquire, AtomicBool, Release};
 use crate::waits_for::{Debt, Keeper, Owed};
@@ -71,7 +71,7 @@ impl<P: Processor> Reservation<P> {
 impl<P: Processor> Operation<Permit<P>, ReserveError> for Reservation<P> {
     fn begin(
         self: Arc<Self>,
-        ticket: &mut Ticket,
+        ticket: &mut Waiter,
         waker: &Waker,
     ) -> Poll<Result<(), ReserveError>> {
         if self.granted.load(Acquire) {
@@ -95,7 +95,7 @@ impl<P: Processor> Operation<Permit<P>, ReserveError> for Reservation<P> {
         }
     }
 
-    fn retreat(&self, ticket: &mut Ticket) {
+    fn retreat(&self, ticket: &mut Waiter) {
         self.target.cell.resign(self.target.lane, ticket);
     }
 
@@ -114,11 +114,17 @@ impl<P: Processor> Operation<Permit<P>, ReserveError> for Reservation<P> {
         self.granted.load(Acquire)
     }
 
-    fn abandon(&self, ticket: &mut Ticket) {
+    fn abandon(&self, ticket: &mut Waiter) {
         self.target.cell.resign(self.target.lane, ticket);
         if self.granted.swap(false, Acquire) {
             self.target.cell.release_place(self.target.lane);
         }
+    }
+
+    /// A place that was granted goes to the next in line.
+    fn cancel(&self, waiter: &mut Waiter) -> bool {
+        self.abandon(waiter);
+        true
     }
 
     fn refuse_to_block(&self) -> Option<ReserveError> {
@@ -141,8 +147,24 @@ impl<P: Processor> Operation<Permit<P>, ReserveError> for Reservation<P> {
         Some(Debt(Owed::Room(vec![keeper])))
     }
 
+    fn detach(&self, waiter: &mut Waiter) {
+        self.abandon(waiter);
+    }
+
     fn timeout(&self) -> ReserveError {
         ReserveError::Timeout
+    }
+
+    fn cut_short(&self, why: CutShort) -> ReserveError {
+        match why {
+            CutShort::Cancelled => ReserveError::Cancelled,
+            CutShort::Interrupted => ReserveError::Interrupted,
+            CutShort::InExecutor => ReserveError::InExecutor,
+        }
+    }
+
+    fn what(&self) -> &'static str {
+        "reserve"
     }
 
     fn runtime(&self) -> Arc<RuntimeCore> {

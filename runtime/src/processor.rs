@@ -57,6 +57,8 @@ pub enum AfterPanic {
 
 /// Handles messages of type `M`.
 ///
+/// A handler that has to wait, and must not hold up its driver, is a [`HandleAsync`](crate::HandleAsync).
+///
 /// # Examples
 ///
 /// ```

@@ -135,13 +135,13 @@ pub enum Admit<T> {
 
 /// One who waits for a place. Kept by the waiter between its attempts.
 #[derive(Debug, Default)]
-pub struct Ticket {
+pub struct Waiter {
     number: Option<u64>,
     /// A waker that stands in line no longer. Its drop is the user's code, so it waits here until the lock is released.
     old: Option<Waker>,
 }
 
-impl Ticket {
+impl Waiter {
     /// Call it after each use, when the queue's lock is released: drops what could not be dropped under it.
     #[inline]
     pub fn tidy(&mut self) {
@@ -411,7 +411,7 @@ impl<I: Items, F> Queue<I, F> {
     /// Reserves a place, or stands in line for one: `waker` is woken when it is worth calling again.
     pub fn poll_reserve(
         &mut self,
-        ticket: &mut Ticket,
+        ticket: &mut Waiter,
         waker: &Waker,
         progress: &Progress<impl Sized>,
     ) -> Reserve {
@@ -446,7 +446,7 @@ impl<I: Items, F> Queue<I, F> {
 
     fn enlist(
         &mut self,
-        ticket: &mut Ticket,
+        ticket: &mut Waiter,
         waker: &Waker,
         progress: &Progress<impl Sized>,
     ) -> Reserve {
@@ -480,7 +480,7 @@ impl<I: Items, F> Queue<I, F> {
 
     /// Leaves the line. A place that was granted meanwhile goes to the next in line: wake those returned.
     #[must_use]
-    pub fn resign(&mut self, ticket: &mut Ticket, progress: &Progress<impl Sized>) -> Vec<Waker> {
+    pub fn resign(&mut self, ticket: &mut Waiter, progress: &Progress<impl Sized>) -> Vec<Waker> {
         let (Some(number), Some(waiting)) = (ticket.number.take(), &mut self.waiting) else {
             return Vec::new();
         };
@@ -699,7 +699,7 @@ mod tests {
         let (mut q, p) = queue(1, WhenFull::Wait);
         assert!(matches!(offer(&mut q, 0, &p), Admit::Room));
         let woken: Vec<_> = (0..2).map(|_| Arc::new(Counted::default())).collect();
-        let mut tickets = [Ticket::default(), Ticket::default()];
+        let mut tickets = [Waiter::default(), Waiter::default()];
         for (ticket, w) in tickets.iter_mut().zip(&woken) {
             assert_eq!(q.poll_reserve(ticket, &w.clone().into(), &p), Reserve::Full);
         }
@@ -731,7 +731,7 @@ mod tests {
         let mut batch = VecDeque::new();
         assert!(q.take_batch(&mut batch, &p).is_empty());
         assert!(matches!(offer(&mut q, 2, &p), Admit::Room));
-        let (mut first, mut second) = (Ticket::default(), Ticket::default());
+        let (mut first, mut second) = (Waiter::default(), Waiter::default());
         let full = q.poll_reserve(&mut first, Waker::noop(), &p);
         assert_eq!(full, Reserve::Full);
         // The consumer has freed a place and has not come to hand it out.
@@ -772,7 +772,7 @@ mod tests {
         let (mut q, p) = queue(1, WhenFull::Wait);
         assert!(matches!(offer(&mut q, 0, &p), Admit::Room));
         let w = Arc::new(Counted::default());
-        let mut ticket = Ticket::default();
+        let mut ticket = Waiter::default();
         assert_eq!(
             q.poll_reserve(&mut ticket, &w.clone().into(), &p),
             Reserve::Full
@@ -821,7 +821,7 @@ mod loom_tests {
             let theirs = shared.clone();
             let producer = thread::spawn(move || {
                 let waker = World::Real.waker();
-                let mut ticket = Ticket::default();
+                let mut ticket = Waiter::default();
                 loop {
                     let answer = theirs.0.lock().poll_reserve(&mut ticket, &waker, &theirs.1);
                     match answer {
@@ -856,7 +856,7 @@ mod loom_tests {
                 assert!(matches!(queue.admit(&shared.1), Admit::Room));
                 queue.insert(0);
             }
-            let mut quitter = Ticket::default();
+            let mut quitter = Waiter::default();
             let answer = shared
                 .0
                 .lock()
@@ -865,7 +865,7 @@ mod loom_tests {
             let theirs = shared.clone();
             let patient = thread::spawn(move || {
                 let waker = World::Real.waker();
-                let mut ticket = Ticket::default();
+                let mut ticket = Waiter::default();
                 while theirs.0.lock().poll_reserve(&mut ticket, &waker, &theirs.1)
                     != Reserve::Granted
                 {

@@ -7,12 +7,8 @@ use crate::name::Name;
 use crate::pending::{Operation, Pending};
 use crate::permit::Permit;
 use crate::processor::{Handle, Processor};
-use crate::queue::Ticket;
-use crate::runtime::RuntimeCore;
-use crate::waits_for::Debt;
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// Whoever takes messages of type `M`, where only that matters, and what a [`call`](Self::call) gets back.
@@ -232,61 +228,9 @@ impl<M> fmt::Debug for RecipientPermit<M> {
     }
 }
 
-/// An operation whose result becomes another.
-struct Mapped<T, E, F> {
-    op: Arc<dyn Operation<T, E>>,
-    map: F,
-}
-
 fn map<T: 'static, E: 'static, U: 'static>(
     op: Arc<dyn Operation<T, E>>,
     map: impl Fn(T) -> U + Send + Sync + 'static,
 ) -> Pending<U, E> {
-    Pending::new(Arc::new(Mapped { op, map }))
-}
-
-impl<T, E, U, F: Fn(T) -> U + Send + Sync> Operation<U, E> for Mapped<T, E, F> {
-    fn begin(self: Arc<Self>, ticket: &mut Ticket, waker: &Waker) -> Poll<Result<(), E>> {
-        self.op.clone().begin(ticket, waker)
-    }
-
-    fn retreat(&self, ticket: &mut Ticket) {
-        self.op.retreat(ticket);
-    }
-
-    fn poll(&self, waker: &Waker) -> Poll<Result<U, E>> {
-        self.op.poll(waker).map(|result| result.map(&self.map))
-    }
-
-    fn is_done(&self) -> bool {
-        self.op.is_done()
-    }
-
-    fn abandon(&self, ticket: &mut Ticket) {
-        self.op.abandon(ticket);
-    }
-
-    fn refuse_to_block(&self) -> Option<E> {
-        self.op.refuse_to_block()
-    }
-
-    fn debt(self: Arc<Self>) -> Option<Debt> {
-        self.op.clone().debt()
-    }
-
-    fn deadlock(&self, circle: Vec<Name>) -> E {
-        self.op.deadlock(circle)
-    }
-
-    fn timeout(&self) -> E {
-        self.op.timeout()
-    }
-
-    fn runtime(&self) -> Arc<RuntimeCore> {
-        self.op.runtime()
-    }
-
-    fn limit(&self) -> Duration {
-        self.op.limit()
-    }
+    Pending::new(op).map(map)
 }

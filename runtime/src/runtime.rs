@@ -3,10 +3,11 @@
 mod ending;
 mod options;
 
-pub use self::options::{DEFAULT_CAPACITY, DEFAULT_LIMIT, Idle, Options};
+pub use self::options::{DEFAULT_CAPACITY, DEFAULT_LIMIT, Idle, InExecutor, Options};
 
 use crate::address::Address;
 use crate::cell::{AnyCell, Cell, CellRef};
+use crate::clocks::{Clocks, Time};
 use crate::current;
 use crate::dead_letters::DeadLetters;
 use crate::driver::faults::{FaultCounts, Faults};
@@ -16,14 +17,16 @@ use crate::driver::{
 };
 use crate::error::{Error, ErrorKind, SpawnError};
 use crate::id::DriverId;
+use crate::interrupt::Interrupts;
 use crate::mailbox::{MailboxOptions, Signals};
 use crate::name::Name;
 use crate::processor::Processor;
 use crate::registry::{Found, Registry};
 use crate::shutdown::ShutdownReport;
 use crate::snapshot::{ProcessorSnapshot, Snapshot, Totals};
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, SeqCst};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, PlainFlag, SeqCst};
 use crate::time_keeper::TimeKeeper;
+use crate::unblock::Unblocks;
 use crate::world::World;
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
@@ -39,6 +42,11 @@ pub struct RuntimeCore {
     pub(crate) dead_letters: DeadLetters,
     pub(crate) time_keeper: TimeKeeper,
     pub(crate) monitor: Monitor,
+    pub(crate) interrupts: Interrupts,
+    pub(crate) unblocks: Unblocks,
+    /// Somebody has blocked a thread of an executor, and that was reported.
+    pub(crate) warned_of_blocking: PlainFlag,
+    pub(crate) clocks: Clocks,
     /// The pool of those who name none, made at its first use.
     default_pool: Mutex<Option<Pool>>,
     start: Instant,
@@ -72,6 +80,10 @@ impl RuntimeCore {
             options,
             time_keeper: TimeKeeper::default(),
             monitor: Monitor::default(),
+            interrupts: Interrupts::default(),
+            unblocks: Unblocks::default(),
+            warned_of_blocking: PlainFlag::new(false),
+            clocks: Clocks::default(),
             default_pool: Mutex::new(None),
             registry: Mutex::new(Registry::default()),
             drivers: Mutex::new(BTreeMap::new()),
@@ -89,13 +101,23 @@ impl RuntimeCore {
 
     /// False in a child that was forked from the process that made it: there are no drivers there, and whoever waits for one
     /// waits for ever.
-    fn is_here(&self) -> bool {
+    pub(crate) fn is_here(&self) -> bool {
         std::process::id() == self.process
     }
 
     pub(crate) fn nanos_since_start(&self, at: Instant) -> u64 {
         // Rounded up to no less than the instant itself, so that nothing fires early; 584 years fit.
         at.saturating_duration_since(self.start).as_nanos() as u64
+    }
+
+    /// When it began: the zero of its steady time.
+    pub(crate) fn start(&self) -> Instant {
+        self.start
+    }
+
+    /// Steady time.
+    pub(crate) fn steady_time(&self) -> Time {
+        Time::from_nanos(self.nanos_since_start(self.world.now()))
     }
 
     pub(crate) fn is_ending(&self) -> bool {

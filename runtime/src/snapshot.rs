@@ -70,7 +70,7 @@ pub struct ProcessorSnapshot {
     /// For how long it has been in a handler, in nanoseconds; `None` if it is not in one.
     pub handling_ns: Option<u64>,
     /// The type of the message that it handles or, if it handles none, handled last; `None` if it has handled none. For
-    /// what is no message, a word in its place: `timer`, `continuation`, `notice`.
+    /// what is no message, a word in its place: `timer`, `continuation`, `notice`, `task`.
     pub last_message_type: Option<String>,
 }
 

@@ -7,7 +7,7 @@ use crate::error::Fault;
 use crate::outbox::{Attempt, OUTBOX_CAPACITY, OutboxKey, Undelivered};
 use crate::parcel::Parcel;
 use crate::processor::Processor;
-use crate::queue::{Reserve, Ticket};
+use crate::queue::{Reserve, Waiter};
 use crate::runtime::RuntimeCore;
 use crate::waits_for::Keeper;
 use std::task::Waker;
@@ -28,7 +28,7 @@ pub(crate) fn spill<P: Processor, D: Parcel<P>>(
         Some(h) if h.outbox.len() < OUTBOX_CAPACITY => {
             let entry = Spilled {
                 target: address.clone(),
-                ticket: Ticket::default(),
+                ticket: Waiter::default(),
                 parcel: Some(parcel),
             };
             h.outbox.push(address.key(), Box::new(entry), deadline);
@@ -89,7 +89,7 @@ pub fn outbox_holds(key: OutboxKey) -> bool {
 /// A parcel in an outbox.
 struct Spilled<P: Processor, D: Parcel<P>> {
     target: Address<P>,
-    ticket: Ticket,
+    ticket: Waiter,
     parcel: Option<D>,
 }
 

@@ -103,6 +103,9 @@ pub(crate) use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, 
 /// the clock).
 pub(crate) type PlainCount = std::sync::atomic::AtomicU64;
 
+/// Likewise, a flag.
+pub(crate) type PlainFlag = std::sync::atomic::AtomicBool;
+
 /// Puts what is written by one thread on a cache line that no other field shares.
 ///
 /// 128 bytes: processors with 64-byte lines fetch them in pairs.

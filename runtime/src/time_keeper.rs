@@ -1,15 +1,17 @@
-//! Limits of operations that are awaited on somebody else's executor, which has no timers that we could use.
+//! Limits of operations that are awaited on somebody else's executor, which has no timers that we could use; and the alarms of
+//! clocks ([`ClockCore`](crate::clocks::core::ClockCore)).
 //!
 //! One thread per node, started at the first such operation, asleep while none is near its limit. Blocking waits do not
 //! need it (their thread sleeps until the limit), nor do continuations (their driver has deadlines of its own).
 
+use crate::executor;
 use crate::runtime::RuntimeCore;
 use crate::sync::Mutex;
 use crate::timer::{Deadline, Deadlines};
 use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[derive(Debug, Default)]
 pub(crate) struct TimeKeeper {
@@ -53,8 +55,13 @@ pub(crate) struct Alarm {
 
 impl Alarm {
     pub(crate) fn new(runtime: &Arc<RuntimeCore>, limit: Duration) -> Self {
+        Self::at(runtime, runtime.world.now().checked_add(limit))
+    }
+
+    /// As [`new`](Self::new), for a moment; for `None` it never goes off.
+    pub(crate) fn at(runtime: &Arc<RuntimeCore>, at: Option<Instant>) -> Self {
         let bell = Arc::<Mutex<Bell>>::default();
-        let deadline = runtime.world.now().checked_add(limit).and_then(|at| {
+        let deadline = at.and_then(|at| {
             let (deadline, wake, start) = {
                 let mut state = runtime.time_keeper.state.lock();
                 if state.ending {
@@ -101,6 +108,15 @@ impl Alarm {
     }
 }
 
+impl Alarm {
+    /// True if what is awaited here was interrupted: by a future of a script's thread that no driver runs. Asked after
+    /// [`poll`](Self::poll), so that an interrupt that is not seen here wakes its waker. Where [`Runtime::run`](crate::Runtime::run)
+    /// polls, it is that which is interrupted.
+    pub(crate) fn take_interrupt(&self) -> bool {
+        !executor::polls_future() && self.runtime.take_interrupt()
+    }
+}
+
 impl Drop for Alarm {
     fn drop(&mut self) {
         if let Some(deadline) = self.deadline.take() {
@@ -128,6 +144,25 @@ impl TimeKeeper {
         if spawned.is_err() {
             // Without a thread awaited operations have no limit, but still complete. The next one tries again.
             runtime.time_keeper.state.lock().running = false;
+        }
+    }
+
+    /// Has everybody who awaits something look again, before their limits.
+    pub(crate) fn wake_all(&self) {
+        let bells: Vec<_> = {
+            let state = self.state.lock();
+            state
+                .deadlines
+                .iter()
+                .flat_map(Deadlines::iter)
+                .cloned()
+                .collect()
+        };
+        for bell in bells {
+            let waker = bell.lock().waker.take();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Deadlines in order. Nothing here knows the time: `now` is an argument.
 
+use crate::clocks::Time;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -44,6 +45,11 @@ impl<T> Deadlines<T> {
         self.tree.first_key_value().map(|(d, _)| d.at)
     }
 
+    /// All of them, the earliest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.tree.values()
+    }
+
     /// The earliest.
     pub(crate) fn pop_first(&mut self) -> Option<T> {
         self.tree.pop_first().map(|(_, what)| what)
@@ -64,24 +70,30 @@ impl<T> fmt::Debug for Deadlines<T> {
 
 /// One delivery of a periodic timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tick {
-    /// When it was due, on the timer's grid.
+    /// When it was due, on the timer's grid. For a timer that follows another clock than steady time: when its tick was
+    /// made.
     pub due: Instant,
-    /// How many ticks just before this one were left out, because the processor was busy for longer than a period.
+    /// How many ticks just before this one were left out, because the processor was busy for longer than a period, or its
+    /// clock jumped.
     pub skipped: u64,
+    /// When it was due by the clock that the timer follows, on the timer's grid.
+    pub time: Time,
 }
 
 /// The tick to deliver at `now` for a timer due at `due` with `period`, and when the next is due: both on the grid
 /// `due + k * period`, so that periods do not drift. Of the ticks that have come by `now` the last is delivered and the
 /// others are skipped.
-pub(crate) fn tick_at(due: Instant, period: Duration, now: Instant) -> (Tick, Instant) {
-    let late = now.saturating_duration_since(due);
+///
+/// Returns when the tick was due, how many were skipped, and when the next is due.
+pub(crate) fn tick_at(due: Time, period: Duration, now: Time) -> (Time, u64, Time) {
     // Timers have a period of at least a nanosecond, so this does not divide by zero.
-    let skipped = (late.as_nanos() / period.as_nanos().max(1)).min(u128::from(u64::MAX)) as u64;
-    let over = u128::from(skipped) * period.as_nanos();
-    let over = Duration::new((over / 1_000_000_000) as u64, (over % 1_000_000_000) as u32);
-    let due = due + over;
-    (Tick { due, skipped }, due + period)
+    let skipped = (now - due).as_nanos() / period.as_nanos().max(1);
+    let over = skipped * period.as_nanos();
+    // No longer than from `due` to `now`, of which each fits.
+    let due = due + Duration::from_nanos(over as u64);
+    (due, skipped as u64, due + period)
 }
 
 #[cfg(test)]
@@ -107,12 +119,11 @@ mod tests {
 
     #[test]
     fn an_overrun_of_ten_periods_gives_one_tick_on_the_grid() {
-        let due = Instant::now();
-        let (tick, next) = tick_at(due, 10 * MS, due + 107 * MS);
-        assert_eq!(tick.skipped, 10);
-        assert_eq!(tick.due, due + 100 * MS);
+        let due = Time::from_secs(7);
+        let (time, skipped, next) = tick_at(due, 10 * MS, due + 107 * MS);
+        assert_eq!(skipped, 10);
+        assert_eq!(time, due + 100 * MS);
         assert_eq!(next, due + 110 * MS);
-        let (tick, next) = tick_at(due, 10 * MS, due);
-        assert_eq!((tick.skipped, next), (0, due + 10 * MS));
+        assert_eq!(tick_at(due, 10 * MS, due), (due, 0, due + 10 * MS));
     }
 }

@@ -1,8 +1,12 @@
-//! The timers of one processor. The order of deadlines is the driver's ([`Deadlines`](crate::timer::Deadlines)).
+//! The timers of one processor. The order of deadlines is the driver's ([`Deadlines`](crate::timer::Deadlines)) for those
+//! that follow steady time, and the clock's ([`ClockCore`]) for others.
 //!
 //! A timer is armed again when its tick is *delivered*, not when it is due: so there is never a second undelivered tick.
 //! Each arming has a generation. Cancelling or resetting a timer starts a new one, and a tick that is already on its way
 //! is recognised as old and ignored.
+//!
+//! A clock that is no steady time may go back, or begin anew: then its timers are told before they are due, look at what it
+//! shows, and are put off ([`Timer::is_put_off`]).
 //!
 //! A timer for *silence* ([`Cx::receive_timeout`]) has a deadline at the time at which it can come at the earliest. Messages
 //! do not move it: when it is due, it is put off to the last message and its limit, if any came. When it has told, or a
@@ -10,6 +14,10 @@
 //! processor is not woken again and again.
 
 use crate::cell::{Cell, Local};
+use crate::clocks::Time;
+use crate::clocks::core::ClockCore;
+use crate::clocks::followed;
+use crate::clocks::state::ClockDeadline;
 use crate::context::{Cx, Promise};
 use crate::driver::{DriverCore, Due};
 use crate::processor::Processor;
@@ -17,7 +25,7 @@ use crate::timer::{Deadline, Tick, tick_at};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Which timer of a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,15 +39,10 @@ pub(crate) type TimerCall<P> = Box<dyn FnMut(&mut P, Tick, &mut Cx<'_, P>)>;
 
 pub(crate) struct Timers<P: Processor> {
     slots: Vec<Timer<P>>,
-    /// Present once there is a timer for silence: most processors have none.
-    heard: Option<Box<Heard>>,
-}
-
-/// When messages were handled last.
-struct Heard {
-    /// `Local::messages` at that time.
-    messages: u64,
-    at: Instant,
+    /// What new timers follow, if the processor said so.
+    clock: Option<Arc<ClockCore>>,
+    /// Present once there is a timer for silence: `Local::messages` when they were looked at last.
+    heard: Option<u64>,
 }
 
 /// When a timer is due.
@@ -72,11 +75,26 @@ struct Timer<P: Processor> {
     used: bool,
     owner: u32,
     generation: u32,
-    due: Instant,
+    /// What it follows; `None` for steady time.
+    clock: Option<Arc<ClockCore>>,
+    /// The clock's epoch when it was armed.
+    epoch: u64,
+    due: Time,
+    /// For silence: when messages were handled last.
+    heard: Time,
     when: When,
-    deadline: Option<Deadline>,
+    deadline: Option<Armed>,
+    /// It waits to be reset.
+    halted: bool,
     /// Absent while it runs.
     call: Option<TimerCall<P>>,
+}
+
+/// Where its deadline stands.
+#[derive(Clone, Copy)]
+enum Armed {
+    Driver(Deadline),
+    Clock(ClockDeadline),
 }
 
 /// A shorter period would let nothing else run.
@@ -86,8 +104,18 @@ impl<P: Processor> Timers<P> {
     pub(crate) fn new() -> Self {
         Self {
             slots: Vec::new(),
+            clock: None,
             heard: None,
         }
+    }
+
+    /// New timers follow `clock`.
+    pub(crate) fn follow(&mut self, clock: Arc<ClockCore>) {
+        self.clock = Some(clock);
+    }
+
+    pub(crate) fn followed(&self) -> &Option<Arc<ClockCore>> {
+        &self.clock
     }
 
     pub(crate) fn add(
@@ -96,7 +124,7 @@ impl<P: Processor> Timers<P> {
         when: When,
         call: TimerCall<P>,
     ) -> TimerId {
-        let now = cell.driver.world().now();
+        let clock = followed(&local.timers.clock, &cell.driver);
         let when = when.with_delay(when.delay());
         let slots = &mut local.timers.slots;
         let slot = match slots.iter().position(|t| !t.used) {
@@ -106,9 +134,13 @@ impl<P: Processor> Timers<P> {
                     used: false,
                     owner: 0,
                     generation: 0,
-                    due: now,
+                    clock: None,
+                    epoch: 0,
+                    due: Time::ZERO,
+                    heard: Time::ZERO,
                     when,
                     deadline: None,
+                    halted: false,
                     call: None,
                 });
                 slots.len() - 1
@@ -117,12 +149,14 @@ impl<P: Processor> Timers<P> {
         let timer = &mut slots[slot];
         timer.used = true;
         timer.when = when;
+        timer.clock = clock;
         timer.call = Some(call);
         let id = TimerId {
             slot: slot as u32,
             owner: timer.owner,
         };
-        timer.arm(cell, id.slot, now);
+        timer.heard = timer.look(cell);
+        timer.arm(cell, id.slot, timer.heard);
         id
     }
 
@@ -133,18 +167,13 @@ impl<P: Processor> Timers<P> {
         limit: Duration,
         call: TimerCall<P>,
     ) -> TimerId {
-        if local.timers.heard.is_none() {
-            local.timers.heard = Some(Box::new(Heard {
-                messages: local.messages,
-                at: cell.driver.world().now(),
-            }));
-        }
+        local.timers.heard.get_or_insert(local.messages);
         Self::add(cell, local, When::Silence(limit), call)
     }
 
     /// True if there never was one.
     pub(crate) fn is_unused(&self) -> bool {
-        self.slots.is_empty() && self.heard.is_none()
+        self.slots.is_empty() && self.heard.is_none() && self.clock.is_none()
     }
 
     /// True if [`hear`](Self::hear) is wanted at the end of a visit.
@@ -160,14 +189,17 @@ impl<P: Processor> Timers<P> {
         let Some(heard) = &mut timers.heard else {
             return;
         };
-        if heard.messages == local.messages {
+        if *heard == local.messages {
             return;
         }
-        heard.messages = local.messages;
-        heard.at = cell.driver.world().now();
+        *heard = local.messages;
         for (slot, timer) in timers.slots.iter_mut().enumerate() {
-            if timer.used && timer.deadline.is_none() && matches!(timer.when, When::Silence(_)) {
-                timer.arm(cell, slot as u32, heard.at);
+            if !timer.used || !matches!(timer.when, When::Silence(_)) {
+                continue;
+            }
+            timer.heard = timer.look(cell);
+            if timer.deadline.is_none() && !timer.halted {
+                timer.arm(cell, slot as u32, timer.heard);
             }
         }
     }
@@ -196,28 +228,39 @@ impl<P: Processor> Timers<P> {
         id: TimerId,
         period: Option<Duration>,
     ) -> bool {
-        let now = cell.driver.world().now();
         let Some(timer) = local.timers.get(id) else {
             return false;
         };
         if let Some(period) = period {
             timer.when = timer.when.with_delay(period);
         }
+        let now = timer.look(cell);
         timer.arm(cell, id.slot, now);
         true
     }
 
+    /// From here on it is not due, until it is reset. False if it has ended.
+    pub(crate) fn halt(&mut self, driver: &DriverCore, id: TimerId) -> bool {
+        match self.get(id) {
+            Some(timer) => {
+                timer.disarm(driver);
+                timer.halted = true;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// How long until it is due; zero if it is overdue.
-    pub(crate) fn time_left(&mut self, id: TimerId, now: Instant) -> Option<Duration> {
-        let heard = self.heard.as_ref().map(|heard| heard.at);
-        let timer = self.get(id)?;
+    pub(crate) fn time_left(&mut self, cell: &Cell<P>, id: TimerId) -> Option<Duration> {
+        let timer = self.get(id).filter(|timer| !timer.halted)?;
         let due = match timer.when {
             // It has told: the soonest that it can come is its limit after a message that came now.
             When::Silence(limit) if timer.deadline.is_none() => return Some(limit),
-            When::Silence(limit) => timer.due.max(heard?.checked_add(limit)?),
+            When::Silence(limit) => timer.due.max(timer.heard.checked_add(limit)?),
             When::After(_) | When::Every(_) => timer.due,
         };
-        Some(due.saturating_duration_since(now))
+        Some(due - timer.now(cell))
     }
 
     pub(crate) fn clear(&mut self, driver: &DriverCore) {
@@ -238,7 +281,11 @@ impl<P: Processor> Timers<P> {
         let Some(timer) = timer.filter(|t| t.used && t.generation == generation) else {
             return false;
         };
-        if let When::Silence(limit) = timer.when
+        let when = timer.when;
+        if local.timers.slots[slot as usize].is_put_off(cell, slot) {
+            return false;
+        }
+        if let When::Silence(limit) = when
             && Self::put_off(cell, local, slot, limit)
         {
             return false;
@@ -249,16 +296,22 @@ impl<P: Processor> Timers<P> {
         };
         timer.deadline = None;
         let owner = timer.owner;
-        let tick = match timer.when {
+        let (time, skipped) = match timer.when {
             When::Every(period) => {
-                let (tick, next) = tick_at(timer.due, period, cell.driver.world().now());
+                let now = timer.look(cell);
+                let (time, skipped, next) = tick_at(timer.due, period, now);
                 timer.arm_at(cell, slot, next);
-                tick
+                (time, skipped)
             }
-            When::After(_) | When::Silence(_) => Tick {
-                due: timer.due,
-                skipped: 0,
+            When::After(_) | When::Silence(_) => (timer.due, 0),
+        };
+        let tick = Tick {
+            due: match timer.clock {
+                None => cell.driver.runtime().start() + time.since_zero(),
+                Some(_) => cell.driver.world().now(),
             },
+            skipped,
+            time,
         };
         let once = matches!(timer.when, When::After(_));
         if once {
@@ -290,9 +343,8 @@ impl<P: Processor> Timers<P> {
             timer.deadline = None;
             return true;
         }
-        let now = cell.driver.world().now();
-        let last = timers.heard.as_ref().map(|heard| heard.at);
-        let due = last.and_then(|last| last.checked_add(limit));
+        let due = timer.heard.checked_add(limit);
+        let now = timer.look(cell);
         match due.filter(|due| *due > now) {
             Some(due) => {
                 timer.arm_at(cell, slot, due);
@@ -304,7 +356,50 @@ impl<P: Processor> Timers<P> {
 }
 
 impl<P: Processor> Timer<P> {
-    fn arm(&mut self, cell: &Arc<Cell<P>>, slot: u32, now: Instant) {
+    /// What its clock shows.
+    fn now(&self, cell: &Cell<P>) -> Time {
+        match &self.clock {
+            None => cell.driver.runtime().steady_time(),
+            Some(clock) => clock.now(),
+        }
+    }
+
+    /// What its clock shows. What is computed from that belongs to the clock's epoch of now.
+    fn look(&mut self, cell: &Cell<P>) -> Time {
+        match &self.clock {
+            None => cell.driver.runtime().steady_time(),
+            Some(clock) => {
+                let look = clock.look();
+                self.epoch = look.epoch;
+                look.now
+            }
+        }
+    }
+
+    /// It was told. If it is not due, because its clock was changed, it is put off, and this is true.
+    ///
+    /// If the clock went back, the timer comes when it is due, but no later than its delay after what the clock showed then:
+    /// who set it did not mean to wait for what the clock has shown before. If it began anew, that alone counts.
+    fn is_put_off(&mut self, cell: &Arc<Cell<P>>, slot: u32) -> bool {
+        let Some(clock) = &self.clock else {
+            return false;
+        };
+        let look = clock.look();
+        // From the change on, and not from now: the processor may look late.
+        let latest = look.origin + self.when.delay();
+        let due = match self.epoch == look.epoch {
+            true if look.now >= self.due => return false,
+            true => self.due.min(latest),
+            false => latest,
+        };
+        self.epoch = look.epoch;
+        // What was heard before the change says nothing about times after it.
+        self.heard = self.heard.min(look.origin);
+        self.arm_at(cell, slot, due);
+        true
+    }
+
+    fn arm(&mut self, cell: &Arc<Cell<P>>, slot: u32, now: Time) {
         match now.checked_add(self.when.delay()) {
             Some(due) => self.arm_at(cell, slot, due),
             // Beyond what the clock can say: never.
@@ -312,22 +407,35 @@ impl<P: Processor> Timer<P> {
         }
     }
 
-    fn arm_at(&mut self, cell: &Arc<Cell<P>>, slot: u32, due: Instant) {
+    fn arm_at(&mut self, cell: &Arc<Cell<P>>, slot: u32, due: Time) {
         self.disarm(&cell.driver);
         self.due = due;
+        self.halted = false;
         let what = Due::Tick {
             cell: cell.clone(),
             slot,
             generation: self.generation,
         };
-        self.deadline = Some(cell.driver.add_deadline(due, what));
+        match &self.clock {
+            Some(clock) => {
+                let delay = self.when.delay();
+                self.deadline = Some(Armed::Clock(clock.add_timer(due, delay, what)));
+            }
+            None => {
+                // Beyond what the system's clock can say: never.
+                let at = cell.driver.runtime().start().checked_add(due.since_zero());
+                self.deadline = at.map(|at| Armed::Driver(cell.driver.add_deadline(at, what)));
+            }
+        }
     }
 
     /// From here on a tick on its way is an old one.
     fn disarm(&mut self, driver: &DriverCore) {
         self.generation = self.generation.wrapping_add(1);
-        if let Some(deadline) = self.deadline.take() {
-            driver.cancel_deadline(deadline);
+        match (self.deadline.take(), &self.clock) {
+            (Some(Armed::Driver(deadline)), _) => driver.cancel_deadline(deadline),
+            (Some(Armed::Clock(deadline)), Some(clock)) => clock.cancel(deadline),
+            (Some(Armed::Clock(_)) | None, _) => {}
         }
     }
 
@@ -336,6 +444,8 @@ impl<P: Processor> Timer<P> {
         self.used = false;
         self.owner = self.owner.wrapping_add(1);
         self.call = None;
+        self.clock = None;
+        self.halted = false;
     }
 }
 

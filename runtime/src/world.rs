@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::Waker;
 use std::thread::ThreadId;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The real machine, or a simulation of it.
 #[derive(Clone, Debug)]
@@ -27,6 +27,18 @@ impl World {
             Self::Real => Instant::now(),
             Self::Simulated(simulation) => simulation.now(),
         }
+    }
+
+    /// The time of day: nanoseconds since the beginning of 1970 (UTC).
+    pub(crate) fn wall_ns(&self) -> u64 {
+        let since = match self {
+            // Before 1970 it is 1970.
+            Self::Real => SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default(),
+            Self::Simulated(simulation) => simulation.wall(),
+        };
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// A waker that ends the calling thread's [`park`](Self::park).

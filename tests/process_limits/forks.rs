@@ -98,7 +98,7 @@ fn use_all(handles: Handles) {
     } = handles;
     let mut begun = Instant::now();
     let now = &mut begun;
-    let forked = |error: &Error| assert!(error.to_string().contains("fork"), "{error}");
+    let forked = |error: &Error| assert_eq!(error.kind(), mproc::ErrorKind::Forked, "{error}");
     let unpublished = |result: Result<_, PublishError<Vec<u8>>>| {
         let error = result.unwrap_err();
         assert!(error.to_string().contains("fork"), "{error}");

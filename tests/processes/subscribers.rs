@@ -52,6 +52,24 @@ fn killed_with_leases_and_a_queue_exactly_these_come_back() {
 }
 
 #[test]
+fn killed_with_tracked_values_each_comes_back() {
+    alone(|place| {
+        let node = place.node();
+        let mut actor = place.actor();
+        let frames = place.publisher(&node, &mut actor, "subscribe Wait 8 8");
+        let tracked = |n| loan(&frames, n, 1000).publish_tracked().unwrap();
+        let (held, queued) = (tracked(0), tracked(1));
+        actor.ask("try", "has");
+        let waits = thread::spawn(move || held.wait_timeout(LONG).map(|r| r.delivered.count));
+        // Somebody waits for one, and nobody yet for the other.
+        actor.kill();
+        assert_eq!(waits.join().unwrap().unwrap(), 1);
+        queued.wait_timeout(LONG).unwrap();
+        ends(place, node, frames, actor);
+    });
+}
+
+#[test]
 fn killed_with_a_queue_that_lost_samples_exactly_the_rest_comes_back() {
     alone(|place| {
         use WhenFull::{DropNewest, DropOldest, Fail, Latest};

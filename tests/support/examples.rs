@@ -8,9 +8,15 @@ use std::{
 };
 
 /// Those that tests run.
-const EXAMPLES: [&str; 6] = [
+const EXAMPLES: &[&str] = &[
+    "async_handler",
+    "async_publisher",
+    "async_subscriber",
     "deadlock",
+    "epoll_loop",
     "frames",
+    "replayed_time",
+    "service",
     "supervise",
     "two_processes",
     "vitals",

@@ -5,12 +5,17 @@
 //! test's process, where each maps what the other sends, as two processes would. What only the death of a process shows is in
 //! `tests/processes.rs`.)
 
+mod backpressure;
+mod callbacks;
 mod flow;
 mod joining;
 mod kinds;
 mod leases;
+mod monitor;
 mod policies;
 mod pools;
+mod relays;
+mod tracked;
 mod values;
 
 use mproc::prelude::*;

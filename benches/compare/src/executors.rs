@@ -17,6 +17,12 @@ use tokio::{
     sync::oneshot,
 };
 
+/// A runtime of one thread, for futures that the calling thread itself awaits.
+pub(crate) fn here() -> Runtime {
+    let runtime = Builder::new_current_thread().build();
+    runtime.expect("a runtime can be made")
+}
+
 /// A thread that runs a tokio runtime until this is dropped.
 #[derive(Debug)]
 pub(crate) struct TokioThread {

@@ -6,12 +6,14 @@
 
 mod actors;
 mod call;
+mod call_ways;
 mod ends;
 mod executors;
 mod fairness;
 mod fan_out;
 mod idle;
 mod ping_pong;
+mod recv_ways;
 mod ring;
 mod send;
 mod shm_ping;
@@ -29,6 +31,8 @@ fn main() -> ExitCode {
     workloads.extend(send::workloads());
     workloads.extend(ping_pong::workloads());
     workloads.extend(call::workloads());
+    workloads.extend(call_ways::workloads());
+    workloads.extend(recv_ways::workloads());
     workloads.extend(fan_out::workloads());
     workloads.extend(ring::workloads());
     workloads.extend(skynet::workloads());

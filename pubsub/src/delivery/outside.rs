@@ -111,13 +111,24 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
 
     /// The sample of what was fetched.
     pub(super) fn fetched(self: &Arc<Self>, body: Arc<dyn Body<T>>, gap: u64) -> Sample<T> {
-        let (number, others_wait) = {
+        let (number, others_wait, closed) = {
             let mut state = self.state.lock();
             state.from_sources += 1;
             let others_wait = state.receivers.is_waited_for();
-            (self.taken.note_gap(gap), others_wait)
+            (
+                self.taken.note_gap(gap),
+                others_wait,
+                state.closed.is_some(),
+            )
         };
-        if others_wait {
+        self.note_received();
+        if gap > 0 {
+            self.tell_dropped(gap);
+        }
+        if others_wait && closed {
+            // It may have been the last, and whoever waits is told so.
+            self.wake_all_receivers();
+        } else if others_wait {
             // There may be more than they were told of.
             self.enlisted();
         }

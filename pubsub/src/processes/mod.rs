@@ -266,6 +266,10 @@ impl Transport for Processes {
         publishers.get(&id.get()).copied().unwrap_or(0)
     }
 
+    fn node(&self) -> [u8; 16] {
+        self.core.node.to_bytes()
+    }
+
     fn snapshot(&self) -> DomainSnapshot {
         let name = self.core.options.domain.clone().unwrap_or_default();
         self.core.reports.snapshot(name)

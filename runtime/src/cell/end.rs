@@ -36,6 +36,7 @@ impl<P: Processor> Cell<P> {
         if std::mem::replace(&mut body.local.farewell, true) {
             return;
         }
+        self.drop_tasks(body, Some(exit));
         self.open(body.local);
         let stopped = catch_unwind(AssertUnwindSafe(|| {
             if let Some(processor) = &mut body.processor {
@@ -99,6 +100,7 @@ impl<P: Processor> Cell<P> {
         if !matches!(exit, Exit::Panicked(_)) {
             self.say_farewell(body, &exit);
         }
+        self.drop_tasks(body, Some(&exit));
         let watchers = self.close_mailbox(body, &exit, true);
         let local = &mut *body.local;
         let control = {

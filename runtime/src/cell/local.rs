@@ -8,6 +8,7 @@ use crate::outbox::Outbox;
 use crate::parcels::Parcels;
 use crate::processor::Processor;
 use crate::queue::Items as _;
+use crate::tasks::Tasks;
 use crate::timer::Deadline;
 use crate::timers::Timers;
 use crate::waits_for::Keeper;
@@ -47,6 +48,11 @@ pub(crate) struct Local<P: Processor> {
     pub(super) last_look_is_later: bool,
     pub(super) control: VecDeque<Control<P>>,
     pub(super) ready: VecDeque<LaneId>,
+    /// The future of a handler is not done: nothing else enters the processor. See `awaiting.rs`.
+    pub(super) held: bool,
+    /// Tasks that are to be polled.
+    pub(super) woken: VecDeque<u64>,
+    pub(super) tasks: Option<Box<Tasks<P>>>,
     pub(super) outbox: Outbox,
     /// How many of these are counted in the mailbox's `Rare`.
     pub(super) outbox_counted: u64,
@@ -89,6 +95,9 @@ impl<P: Processor> Local<P> {
             last_look_is_later: false,
             control: VecDeque::new(),
             ready: VecDeque::new(),
+            held: false,
+            woken: VecDeque::new(),
+            tasks: None,
             outbox: Outbox::default(),
             outbox_counted: 0,
             outbox_deadline: None,
@@ -127,6 +136,7 @@ impl<P: Processor> Local<P> {
             && self.batch.is_empty()
             && self.control.is_empty()
             && self.ready.is_empty()
+            && self.tasks.is_none()
             && self.outbox.is_empty()
             && self.outbox_counted == 0
             && self.outbox_deadline.is_none()
@@ -141,6 +151,8 @@ impl<P: Processor> Local<P> {
     pub(super) fn is_plain(&self) -> bool {
         self.control.is_empty()
             && self.ready.is_empty()
+            && self.woken.is_empty()
+            && !self.held
             && !self.stalled
             && !self.stop
             && !self.draining
@@ -152,6 +164,7 @@ impl<P: Processor> Local<P> {
         self.batch.is_empty()
             && self.ready.is_empty()
             && self.continuations.is_empty()
+            && !self.held
             && !self.stalled
     }
 
@@ -165,17 +178,33 @@ impl<P: Processor> Local<P> {
         self.slot(id)?.lane.as_deref()
     }
 
-    pub(super) fn take_lane(&mut self, id: LaneId) -> Option<Box<dyn LaneSource<P>>> {
+    pub(crate) fn take_lane(&mut self, id: LaneId) -> Option<Box<dyn LaneSource<P>>> {
         self.slot(id)?;
         self.lanes[id.slot as usize].lane.take()
     }
 
     /// Puts a lane back after it was served. If it was removed meanwhile, it ends now.
-    pub(super) fn put_lane(&mut self, id: LaneId, mut lane: Box<dyn LaneSource<P>>) {
+    pub(crate) fn put_lane(&mut self, id: LaneId, mut lane: Box<dyn LaneSource<P>>) {
         if self.slot(id).is_some() {
             self.lanes[id.slot as usize].lane = Some(lane);
         } else {
             lane.end();
+        }
+    }
+
+    /// See [`AnyCell::rest_lanes`](super::AnyCell::rest_lanes).
+    pub(super) fn rest_lanes(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(id) = self.ready.pop_front() else {
+                return;
+            };
+            let Some(mut lane) = self.take_lane(id) else {
+                continue;
+            };
+            if !lane.rest() {
+                self.ready.push_back(id);
+            }
+            self.put_lane(id, lane);
         }
     }
 

@@ -3,7 +3,7 @@
 //! A lost wake-up leaves a model's thread parked for ever, which the checker reports as a deadlock.
 
 use crate::mailbox::MailboxOptions;
-use crate::queue::Ticket;
+use crate::queue::Waiter;
 use crate::runtime::RuntimeCore;
 use crate::sync::{Mutex, thread};
 use crate::{
@@ -85,7 +85,7 @@ fn loom_a_message_is_handled_that_comes_while_a_released_cell_runs() {
             .spawn("sum", MailboxOptions::default(), Sum::default())
             .unwrap();
         sum.send(Add(1)).unwrap();
-        while manual.spin_some(8).unwrap() > 0 {}
+        while manual.spin_some(8).unwrap().handled > 0 {}
         let to = sum.clone();
         let sender = thread::spawn(move || {
             to.send(Add(2)).unwrap();
@@ -298,11 +298,11 @@ impl WakesTwice {
 }
 
 impl Operation<u32, CallError> for WakesTwice {
-    fn begin(self: Arc<Self>, _: &mut Ticket, _: &Waker) -> Poll<Result<(), CallError>> {
+    fn begin(self: Arc<Self>, _: &mut Waiter, _: &Waker) -> Poll<Result<(), CallError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn retreat(&self, _: &mut Ticket) {}
+    fn retreat(&self, _: &mut Waiter) {}
 
     fn poll(&self, waker: &Waker) -> Poll<Result<u32, CallError>> {
         let mut state = self.state.lock();
@@ -317,7 +317,7 @@ impl Operation<u32, CallError> for WakesTwice {
         self.state.lock().0.is_some()
     }
 
-    fn abandon(&self, _: &mut Ticket) {}
+    fn abandon(&self, _: &mut Waiter) {}
 
     fn refuse_to_block(&self) -> Option<CallError> {
         None

@@ -34,9 +34,10 @@
 //! | in `body`                          | on a pool it came through                                                              |
 //! |------------------------------------|----------------------------------------------------------------------------------------|
 //! | the processor                      | `spawn_cell` with `movable`: it refuses anything else on a pool                        |
-//! | timers, lanes, continuations       | methods of `Cx` and `Pending` that demand `Send`; the `_local` ones refuse on a pool   |
+//! | timers, lanes, continuations, tasks | methods of `Cx` and `Pending` that demand `Send`; the `_local` ones refuse on a pool  |
 //! | everything else of `Local`         | types that are `Send` by themselves (a test in `local.rs` says so to the compiler)     |
 
+mod awaiting;
 mod end;
 mod load;
 mod local;
@@ -133,13 +134,15 @@ pub(crate) trait AnyCell: Send + Sync {
     fn tick(self: Arc<Self>, slot: u32, generation: u32);
     fn resume(self: Arc<Self>, key: u64);
     fn lane_ready(self: Arc<Self>, lane: LaneId);
+    /// Lanes that have nothing left leave the list of those that are asked. On its driver's thread, between two visits.
+    fn rest_lanes(&self);
     /// The arrival number of what would be served next, for drivers that serve in order of arrival.
     fn head(&self) -> Option<u64>;
     /// True if nothing is queued, running or waiting for room.
     fn is_quiet(&self) -> bool;
     /// A number that grows with each message that comes and with the time spent in handlers.
     fn received_and_busy(&self) -> u64;
-    /// True if a message or an item of a subscription waits to be handled.
+    /// True if a message or an item of a subscription waits to be handled, and for nothing else.
     fn has_queued(&self) -> bool;
     /// Tells `watcher` when it ends, or at once if it has.
     fn watch(&self, watcher: Watcher);
@@ -202,11 +205,11 @@ impl LastType {
         self.0.store(name as *mut (), Relaxed);
     }
 
-    fn get(&self) -> Option<&'static str> {
+    fn get(&self) -> Option<fn() -> &'static str> {
         let name = self.0.load(Relaxed);
         // SAFETY: what is not null was stored by `set`, and is a function of this type.
-        let call = || unsafe { std::mem::transmute::<*mut (), fn() -> &'static str>(name) }();
-        (!name.is_null()).then(call)
+        let name_of = || unsafe { std::mem::transmute::<*mut (), fn() -> &'static str>(name) };
+        (!name.is_null()).then(name_of)
     }
 }
 
@@ -268,7 +271,7 @@ impl<P: Processor> Cell<P> {
     }
 
     /// Counts what seldom happens.
-    fn rarely(&self, f: impl FnOnce(&mut Rare<P>)) {
+    pub(crate) fn rarely(&self, f: impl FnOnce(&mut Rare<P>)) {
         f(self.lanes().lock().rare());
     }
 
@@ -337,7 +340,8 @@ impl<P: Processor> Cell<P> {
     fn leave_to_next_visit(self: &Arc<Self>, body: &Body<'_, P>, was_stalled: bool) {
         let ends = body.local.stop;
         let freed = was_stalled && !body.local.stalled;
-        if ends || freed {
+        let polls = !body.local.woken.is_empty();
+        if ends || freed || polls {
             let mut lanes = self.lanes().lock();
             if ends {
                 lanes.normal.own.signals.set(Signals::STOP);
@@ -361,7 +365,11 @@ impl<P: Processor> Cell<P> {
     }
 
     pub(crate) fn last_type(&self) -> &'static str {
-        self.counters().last_type.get().unwrap_or_default()
+        self.last_type_now()()
+    }
+
+    pub(crate) fn last_type_now(&self) -> fn() -> &'static str {
+        self.counters().last_type.get().unwrap_or(|| "")
     }
 
     /// What is known of it, its counts from one moment.
@@ -382,7 +390,9 @@ impl<P: Processor> Cell<P> {
             name: self.name.as_str().to_owned(),
             driver: self.driver.name().as_str().to_owned(),
             ended: lanes.ended().map(ToString::to_string),
-            stalled: lanes.normal.own.stalled && !supervision.is_some_and(|s| s.is_down()),
+            stalled: lanes.normal.own.stalled
+                && !lanes.normal.own.awaits
+                && !supervision.is_some_and(|s| s.is_down()),
             received: lanes.received,
             handled,
             queued,
@@ -399,7 +409,7 @@ impl<P: Processor> Cell<P> {
             busy_ns: clock::nanos(c.busy.load(Relaxed)),
             longest_handler_ns: clock::nanos(c.longest.load(Relaxed)),
             handling_ns: self.handling_ns(),
-            last_message_type: c.last_type.get().map(str::to_owned),
+            last_message_type: c.last_type.get().map(|name| name().to_owned()),
         }
     }
 }
@@ -497,6 +507,12 @@ impl<P: Processor> AnyCell for Cell<P> {
         }
     }
 
+    fn rest_lanes(&self) {
+        // SAFETY: row "scheduled", as in `head`: only `DriverCore::rest` calls this, for a cell that it took off its ready queue,
+        // on the one thread that runs the driver.
+        unsafe { self.with_body(|body| body.local.rest_lanes()) };
+    }
+
     fn head(&self) -> Option<u64> {
         let (mut head, ready) = {
             let lanes = self.lanes().lock();
@@ -540,7 +556,7 @@ impl<P: Processor> AnyCell for Cell<P> {
         // takes the lock to release the cell, so whoever sees that it is released sees this, too. Acquire pairs with the
         // Release at the end of a visit: whoever finds the cell quiet sees what its handlers did.
         !lanes.normal.own.scheduled
-            && !lanes.normal.own.stalled
+            && (!lanes.normal.own.stalled || lanes.normal.own.awaits)
             && self.counters().since.load(Acquire) == 0
     }
 
@@ -550,7 +566,9 @@ impl<P: Processor> AnyCell for Cell<P> {
 
     fn has_queued(&self) -> bool {
         let lanes = self.lanes().lock();
-        lanes.has_ready() || self.snapshot_of(&lanes).queued > 0
+        // What waits for a handler's future can do nothing with leave to run.
+        let may_be_handled = !lanes.normal.own.held;
+        may_be_handled && (lanes.has_ready() || self.snapshot_of(&lanes).queued > 0)
     }
 
     fn watch(&self, watcher: Watcher) {

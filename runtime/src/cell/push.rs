@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::mailbox::{Control, Lane, Lanes};
 use crate::parcel::{Envelope, Numbered, Parcel};
 use crate::processor::Processor;
-use crate::queue::{Admit, Reserve, Ticket, WhenFull};
+use crate::queue::{Admit, Reserve, Waiter, WhenFull};
 use crate::sync::{MutexGuard, Relaxed};
 use std::sync::Arc;
 use std::task::Waker;
@@ -115,7 +115,7 @@ impl<P: Processor> Cell<P> {
     pub(crate) fn poll_push<D: Parcel<P>>(
         self: &Arc<Self>,
         lane: Lane,
-        ticket: &mut Ticket,
+        ticket: &mut Waiter,
         waker: &Waker,
         parcel: &mut Option<D>,
     ) -> Reserve {
@@ -136,7 +136,7 @@ impl<P: Processor> Cell<P> {
     }
 
     /// Reserves a place without using it.
-    pub(crate) fn poll_reserve(&self, lane: Lane, ticket: &mut Ticket, waker: &Waker) -> Reserve {
+    pub(crate) fn poll_reserve(&self, lane: Lane, ticket: &mut Waiter, waker: &Waker) -> Reserve {
         let mut lanes = self.lanes().lock();
         let (queue, progress) = lanes.queue(lane, self.flags());
         let reserve = queue.poll_reserve(ticket, waker, progress);
@@ -177,7 +177,7 @@ impl<P: Processor> Cell<P> {
         wake.into_iter().for_each(Waker::wake);
     }
 
-    pub(crate) fn resign(&self, lane: Lane, ticket: &mut Ticket) {
+    pub(crate) fn resign(&self, lane: Lane, ticket: &mut Waiter) {
         if !ticket.is_enlisted() {
             return;
         }

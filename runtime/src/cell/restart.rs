@@ -23,6 +23,7 @@
 //! | its own calls that continuations wait for        | given up, as when a `Pending` is dropped                            |
 //! | the outbox                                       | is delivered, also while the cell is down                           |
 //! | timers, subscriptions, continuations, extensions | dropped; `started` makes new ones                                   |
+//! | futures, of handlers and spawned                 | dropped; callers of the handlers get `CallError::Restarted`         |
 //! | its watches and links                            | ended; `started` makes new ones                                     |
 //! | notices on their way to it                       | dropped: its watches are over                                       |
 //! | tasks of `with_processor`                        | wait for the next incarnation                                       |
@@ -194,10 +195,14 @@ impl<P: Processor> Cell<P> {
 
     /// The incarnation is over, and the cell stays. See the table above.
     fn fall(self: &Arc<Self>, body: &mut Body<'_, P>, exit: Exit) {
+        drop_for_restart(|| self.drop_tasks(body, None));
         if !matches!(exit, Exit::Panicked(_)) {
             self.say_farewell(body, &exit);
         }
-        drop_for_restart(|| self.drop_incarnation(body));
+        drop_for_restart(|| {
+            self.drop_tasks(body, None);
+            self.drop_incarnation(body);
+        });
         let local = &mut body.local;
         (local.down, local.stop, local.farewell) = (true, false, false);
         // A handler that panicked has left its visit half way.

@@ -12,7 +12,8 @@ impl<P: Processor> Cell<P> {
     /// That nothing waits is seen under the same lock under which the mailbox is closed, so a message comes before, and the
     /// processor goes on, or after, and its sender gets it back.
     pub(crate) fn retire_if_idle(&self, local: &mut Local<P>) -> bool {
-        if !local.is_drained() || !local.control.is_empty() || local.draining || local.stop {
+        let begun = !local.is_drained() || !local.control.is_empty() || local.tasks.is_some();
+        if begun || local.draining || local.stop {
             return false;
         }
         let mut lanes = self.lanes().lock();

@@ -216,7 +216,7 @@ impl<P: Processor> Cell<P> {
             if self.was_all(local) {
                 break Visit::Done(After::Idle);
             }
-            if local.stop && !local.stalled {
+            if local.stop && !local.stalled && !local.held {
                 break Visit::Stop;
             }
             if *served >= budget || is_over {
@@ -364,13 +364,16 @@ impl<P: Processor> Cell<P> {
         if let Some(rare) = lanes.rare.as_deref_mut() {
             local.control.append(&mut rare.control);
             local.ready.append(&mut rare.ready);
+            local.woken.append(&mut rare.woken);
         }
         if signals.has(Signals::PASS) {
             local.pass = true;
         }
         local.high = lanes.high_len() > 0;
-        let open = !local.stalled || local.pass;
+        let open = (!local.stalled || local.pass) && !local.held;
         lanes.normal.own.stalled = !open;
+        lanes.normal.own.held = local.held;
+        lanes.normal.own.awaits = local.held && !local.stalled;
         let mut wake = Vec::new();
         let mut drain_lanes = false;
         if open && local.batch.is_empty() {
@@ -381,8 +384,9 @@ impl<P: Processor> Cell<P> {
             local.stop = true;
         }
         let nothing = signals.is_empty()
-            && local.control.is_empty()
-            && (!local.stop || local.stalled)
+            && !Self::has_open_control(local)
+            && local.woken.is_empty()
+            && (!local.stop || local.stalled || local.held)
             && (!open
                 || (local.batch.is_empty() && local.ready.is_empty() && lanes.high_len() == 0));
         if nothing {
@@ -417,6 +421,7 @@ impl<P: Processor> Cell<P> {
         }
         if signals.has(Signals::STOP) {
             local.stop = true;
+            local.let_go_of_messages();
         }
         if signals.has(Signals::ORDER)
             && let Some(exit) = self.obey()
@@ -429,7 +434,7 @@ impl<P: Processor> Cell<P> {
         if signals.has(Signals::ROOM) || local.stalled {
             self.settle(body);
         }
-        if body.local.stop && !body.local.stalled {
+        if body.local.stop && !body.local.stalled && !body.local.held {
             return Some(Visit::Stop);
         }
         None
@@ -472,12 +477,13 @@ impl<P: Processor> Cell<P> {
                 Step::Nothing
             };
         }
-        for _ in 0..3 {
+        for _ in 0..4 {
             let turn = local.turn;
-            local.turn = (local.turn + 1) % 3;
+            local.turn = (local.turn + 1) % 4;
             let served = match turn {
                 0 => self.step_control(processor, local),
                 1 => self.step_message(hot, processor, local),
+                2 => self.step_task(processor, local),
                 _ => self.step_lane(processor, local),
             };
             if served {
@@ -488,6 +494,9 @@ impl<P: Processor> Cell<P> {
     }
 
     fn step_control(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> bool {
+        if local.held {
+            return false;
+        }
         local.by_mail = false;
         while let Some(control) = local.control.pop_front() {
             match control {
@@ -523,7 +532,7 @@ impl<P: Processor> Cell<P> {
         processor: &mut P,
         local: &mut Local<P>,
     ) -> bool {
-        if local.stalled && !std::mem::take(&mut local.pass) {
+        if local.held || (local.stalled && !std::mem::take(&mut local.pass)) {
             return false;
         }
         let had_pass = local.stalled;
@@ -546,7 +555,7 @@ impl<P: Processor> Cell<P> {
     }
 
     fn step_lane(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> bool {
-        if local.stalled && !local.pass {
+        if local.held || (local.stalled && !local.pass) {
             return false;
         }
         local.by_mail = false;

@@ -92,6 +92,16 @@ impl<T> Inbox<T> {
         state.asleep
     }
 
+    /// True if there is something to take. Exact, unlike [`has_mail`](Self::has_mail).
+    pub(crate) fn has_items(&self) -> bool {
+        let state = self.state.lock();
+        if !state.items.is_empty() {
+            // Whoever posted has perhaps not come to set it, and whoever is told that there is something looks at it.
+            self.hint.store(true, Relaxed);
+        }
+        !state.items.is_empty()
+    }
+
     pub(crate) fn is_ending(&self) -> bool {
         self.state.lock().ending
     }

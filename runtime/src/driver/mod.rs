@@ -12,16 +12,19 @@ mod monitor;
 mod pool;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod pool_doors_tests;
+mod readiness;
 mod ready;
 pub(crate) mod simulated;
 mod sleep;
 mod thread;
 mod thread_options;
 
-pub use manual::{Manual, Spun};
+pub use manual::{Manual, SpinReport, Spun};
 pub(crate) use monitor::Monitor;
 pub use pool::{Pool, PoolOptions};
 pub(crate) use pool::{about_to_block, new_pool, works_for};
+#[cfg(unix)]
+pub use readiness::ReadyFd;
 pub(crate) use ready::ReadyCells;
 pub use thread::{Driver, OnDriver};
 pub use thread_options::ThreadOptions;
@@ -31,8 +34,10 @@ pub(crate) use thread::{new_driver, on_own_thread, spawn_thread};
 use self::activity::Activity;
 use self::inbox::Inbox;
 use self::pool::PoolCore;
+use self::readiness::Readiness;
 use crate::address::Address;
 use crate::cell::{AnyCell, Cell, CellRef};
+use crate::clocks::core::ClockCore;
 use crate::current;
 use crate::error::SpawnError;
 use crate::exit::Exit;
@@ -91,6 +96,20 @@ pub(crate) enum Due {
     Room(CellRef),
 }
 
+impl Due {
+    pub(crate) fn tell(self) {
+        match self {
+            Self::Tick {
+                cell,
+                slot,
+                generation,
+            } => cell.tick(slot, generation),
+            Self::Resume { cell, key } => cell.resume(key),
+            Self::Room(cell) => cell.signal(Signals::ROOM),
+        }
+    }
+}
+
 pub(crate) struct DriverCore {
     id: DriverId,
     name: Name,
@@ -101,6 +120,8 @@ pub(crate) struct DriverCore {
     arrivals: AtomicU64,
     inbox: Inbox<Post>,
     deadlines: Mutex<Deadlines<Due>>,
+    /// What timers of its members follow that were told nothing; the node's if it is `None`.
+    clock: Mutex<Option<Arc<ClockCore>>>,
     /// The nearest deadline in nanoseconds since the node began; `u64::MAX` if there is none. Written under the lock of
     /// `deadlines`.
     nearest_ns: AtomicU64,
@@ -110,6 +131,8 @@ pub(crate) struct DriverCore {
     seat: OnceLock<Seat>,
     /// What others than this process reach it by, if a lane needs that. Set by the driver's own thread.
     outside: OnceLock<Arc<dyn Outside>>,
+    /// Whether a manual driver has something to run, if somebody wants to know.
+    readiness: Readiness,
     ended: Completion,
     threads: Mutex<Vec<sync_thread::JoinHandle<()>>>,
     counters: Counters,
@@ -194,10 +217,12 @@ impl DriverCore {
             arrivals: AtomicU64::new(1),
             inbox: Inbox::new(),
             deadlines: Mutex::new(Deadlines::new()),
+            clock: Mutex::new(None),
             nearest_ns: AtomicU64::new(u64::MAX),
             members: PlainCount::new(0),
             seat: OnceLock::new(),
             outside: OnceLock::new(),
+            readiness: Readiness::default(),
             ended: Completion::default(),
             threads: Mutex::new(Vec::new()),
             counters: Counters::default(),
@@ -288,6 +313,10 @@ impl DriverCore {
             return None;
         }
         if self.outside.get().is_none() {
+            if self.is_readiness_wanted() {
+                // Its thread sleeps in a loop of others.
+                return None;
+            }
             // Not inside `get_or_init`: `make` may fail, and may ask for it itself, and is then the second to set it.
             let _late = self.outside.set(make()?);
         }
@@ -325,6 +354,7 @@ impl DriverCore {
                 if ring {
                     self.ring();
                 }
+                self.look_for_others();
                 true
             }
             Err(_) => false,
@@ -428,13 +458,7 @@ impl DriverCore {
             };
             match due {
                 None => return,
-                Some(Due::Tick {
-                    cell,
-                    slot,
-                    generation,
-                }) => cell.tick(slot, generation),
-                Some(Due::Resume { cell, key }) => cell.resume(key),
-                Some(Due::Room(cell)) => cell.signal(Signals::ROOM),
+                Some(due) => due.tell(),
             }
         }
     }
@@ -473,6 +497,16 @@ impl DriverCore {
             }
         }
         deadline
+    }
+
+    /// What timers of its members follow that were told nothing, if it was told something.
+    pub(crate) fn clock(&self) -> Option<Arc<ClockCore>> {
+        self.clock.lock().clone()
+    }
+
+    pub(crate) fn follow(&self, clock: &Arc<ClockCore>) {
+        // What was followed before is dropped after the lock is released.
+        let _before = self.clock.lock().replace(clock.clone());
     }
 
     pub(crate) fn cancel_deadline(&self, deadline: Deadline) {
@@ -533,6 +567,8 @@ impl DriverCore {
         self.activity.sleeps();
         match self.outside.get() {
             None => self.world().park(until),
+            // Somebody else sleeps there.
+            Some(_) if self.is_readiness_wanted() => self.world().park(until),
             // A script is not served here, so what it finds in its last look comes through its inbox.
             Some(outside) => self.world().park_in(outside, until),
         }
@@ -588,6 +624,7 @@ impl DriverCore {
         }
         self.runtime.driver_ended(self.id, &self.name, self.kind);
         self.ended.complete();
+        self.end_readiness();
         self.runtime.a_driver_is_idle();
     }
 

@@ -151,6 +151,17 @@ impl ReadyCells {
         }
     }
 
+    /// How many are queued, and perhaps some more that have ended.
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// True if one of them has something to do; not all of them have. On the driver's own thread, outside of all handlers.
+    pub(crate) fn has_work(&self) -> bool {
+        let cells = self.queue.iter().filter_map(|e| seated(&self.seats, e));
+        cells.into_iter().any(|cell| cell.head().is_some())
+    }
+
     /// Everything that is here, for the end of the driver.
     pub(crate) fn take_all(&mut self) -> Self {
         std::mem::replace(self, Self::new())

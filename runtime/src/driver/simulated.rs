@@ -112,6 +112,11 @@ impl Simulation {
         self.start + self.state.lock().elapsed
     }
 
+    /// The time of day there, since the beginning of 1970: it begins at a round number.
+    pub(crate) fn wall(&self) -> Duration {
+        Duration::from_secs(1_600_000_000) + self.state.lock().elapsed
+    }
+
     /// How many choices were made, and a number that is equal for equal runs.
     pub(crate) fn fingerprint(&self) -> (u64, u64) {
         let state = self.state.lock();

@@ -4,9 +4,9 @@ use super::pool_address::{Member, PoolAddress, wait_at};
 use crate::call::Call;
 use crate::error::CallError;
 use crate::exit::Exit;
-use crate::pending::Operation;
+use crate::pending::{CleanUp, CutShort, Operation};
 use crate::processor::Handle;
-use crate::queue::Ticket;
+use crate::queue::Waiter;
 use crate::runtime::RuntimeCore;
 use crate::sync::{AtomicBool, Mutex, Relaxed};
 use std::sync::Arc;
@@ -91,25 +91,17 @@ impl<P: Handle<M>, M: Send + 'static> PoolCall<P, M> {
         Some(chosen)
     }
 
-    /// The chosen one has ended before the message was queued. False if the message cannot be had back.
-    fn choose_again(&self, chosen: &Chosen<P, M>) -> bool {
-        self.pool.let_go(&chosen.member);
-        let message = chosen.call.take_back();
-        let mut state = self.state.lock();
-        // What was chosen is held by the caller, too: nothing is dropped under the lock.
-        state.chosen = None;
-        state.message = message;
-        state.message.is_some()
-    }
-}
-
-impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for PoolCall<P, M> {
-    fn begin(self: Arc<Self>, ticket: &mut Ticket, waker: &Waker) -> Poll<Result<(), CallError>> {
+    /// Chooses somebody, again if that one has ended, and has the call begin there.
+    fn begin_by(
+        &self,
+        ticket: &mut Waiter,
+        begin: impl Fn(Arc<Call<P, M>>, &mut Waiter) -> Poll<Result<(), CallError>>,
+    ) -> Poll<Result<(), CallError>> {
         loop {
             let Some(chosen) = self.chosen_or_choose() else {
                 return Poll::Ready(Err(CallError::Stopped(Exit::Stopped)));
             };
-            match chosen.call.clone().begin(ticket, waker) {
+            match begin(chosen.call.clone(), ticket) {
                 Poll::Ready(Ok(())) => {
                     chosen.member.count_sent();
                     return Poll::Ready(Ok(()));
@@ -125,7 +117,28 @@ impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for PoolCal
         }
     }
 
-    fn retreat(&self, ticket: &mut Ticket) {
+    /// The chosen one has ended before the message was queued. False if the message cannot be had back.
+    fn choose_again(&self, chosen: &Chosen<P, M>) -> bool {
+        self.pool.let_go(&chosen.member);
+        let message = chosen.call.take_back();
+        let mut state = self.state.lock();
+        // What was chosen is held by the caller, too: nothing is dropped under the lock.
+        state.chosen = None;
+        state.message = message;
+        state.message.is_some()
+    }
+}
+
+impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for PoolCall<P, M> {
+    fn begin(self: Arc<Self>, ticket: &mut Waiter, waker: &Waker) -> Poll<Result<(), CallError>> {
+        self.begin_by(ticket, |call, ticket| call.begin(ticket, waker))
+    }
+
+    fn go_on(self: Arc<Self>, ticket: &mut Waiter, waker: &Waker) -> Poll<Result<(), CallError>> {
+        self.begin_by(ticket, |call, ticket| call.go_on(ticket, waker))
+    }
+
+    fn retreat(&self, ticket: &mut Waiter) {
         if let Some(chosen) = self.chosen() {
             chosen.call.retreat(ticket);
             // Nothing was started: the next attempt chooses afresh.
@@ -149,7 +162,7 @@ impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for PoolCal
         self.chosen().is_some_and(|chosen| chosen.call.is_done())
     }
 
-    fn abandon(&self, ticket: &mut Ticket) {
+    fn abandon(&self, ticket: &mut Waiter) {
         if let Some(chosen) = self.chosen() {
             chosen.call.abandon(ticket);
         }
@@ -173,8 +186,20 @@ impl<P: Handle<M>, M: Send + 'static> Operation<P::Reply, CallError> for PoolCal
         Some(CallError::Deadlock(names.collect()))
     }
 
+    fn clean_up(self: Arc<Self>) -> Option<CleanUp> {
+        self.chosen()?.call.clean_up()
+    }
+
     fn timeout(&self) -> CallError {
         CallError::Timeout
+    }
+
+    fn cut_short(&self, why: CutShort) -> CallError {
+        CallError::cut_short(why)
+    }
+
+    fn what(&self) -> &'static str {
+        "call"
     }
 
     fn runtime(&self) -> Arc<RuntimeCore> {

@@ -218,7 +218,10 @@ impl<P: Processor> TestCx<P> {
     /// Runs what is ready, here and elsewhere, until nothing is.
     fn run(&mut self) {
         loop {
-            let here = self.driver.spin_some(usize::MAX);
+            let here = self
+                .driver
+                .spin_some(usize::MAX)
+                .map(|report| report.handled);
             self.node.settle();
             // Others may have sent something meanwhile.
             if !matches!(here, Ok(1..)) {

@@ -3,7 +3,7 @@
 //! # The end, in order
 //!
 //! 1. `ending` is set: nothing more is spawned, scripts stop spinning and help.
-//! 2. All timers are cancelled: nothing new begins inside.
+//! 2. All timers are cancelled, and sleeps end: nothing new begins inside.
 //! 3. Everything that is queued is handled, with what it sends, until all is quiet.
 //! 4. Every processor is drained and ended; drivers end when they have no members; threads are joined.
 //! 5. At the limit, whoever is left is told to end as soon as its handler returns, and is reported.
@@ -100,7 +100,10 @@ impl RuntimeCore {
                     .for_each(|c| c.signal(Signals::DRAIN));
             }
         }
-        scripts.for_each(|d| d.ring());
+        scripts.for_each(|d| {
+            d.ring();
+            d.look_for_others();
+        });
     }
 
     pub(crate) fn shutdown(self: &Arc<Self>, limit: Duration) -> ShutdownReport {
@@ -117,6 +120,7 @@ impl RuntimeCore {
         self.ending.store(true, SeqCst);
         for driver in self.drivers().iter().filter(|d| d.is_manual()) {
             driver.ring();
+            driver.look_for_others();
         }
         self.end(limit)
     }
@@ -144,6 +148,7 @@ impl RuntimeCore {
         for cell in self.cells() {
             cell.signal(Signals::QUIET);
         }
+        self.clocks.close();
         let watches = self.watch_idle();
         // Half of the time for what is queued and what it leads to. Whoever never becomes quiet (a handler that hangs, two
         // that talk for ever) must not take the other half from those who only need to be told to end.
@@ -170,6 +175,7 @@ impl RuntimeCore {
             }
         }
         drop(watches);
+        self.unblocks.end(self, deadline);
         self.time_keeper.end();
         self.monitor.end();
         let _pool = self.default_pool.lock().take();

@@ -1,6 +1,7 @@
 //! What a node is made with, and what the environment says of it.
 
 use crate::error::{Error, ErrorKind};
+use crate::tasks::PollsInside;
 use std::time::Duration;
 
 /// The capacity of mailboxes that are not given one.
@@ -17,6 +18,22 @@ pub struct Options {
     pub(crate) call_limit: Duration,
     pub(super) dead_letters: usize,
     pub(crate) idle: Idle,
+    pub(crate) polls_inside: PollsInside,
+    /// What to do about blocking in an executor, and who else knows that the thread is in one.
+    pub(crate) in_executor: (InExecutor, Option<fn() -> bool>),
+}
+
+/// What is done about an operation that would block a thread of an async executor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InExecutor {
+    /// It is refused, with the operation's own kind of `InExecutor`. Nothing is started.
+    Refuse,
+    /// It blocks, and the first of the node is reported with its `.await` form.
+    #[default]
+    Warn,
+    /// It blocks.
+    Allow,
 }
 
 /// What a driver's thread does when it has nothing to do.
@@ -92,6 +109,24 @@ impl Options {
         self
     }
 
+    /// What is done about [`Pending::wait`](crate::Pending::wait), `wait_timeout` and the same of a
+    /// [`Ticket`](crate::Ticket) on a thread of an async executor, whose other tasks would wait, too.
+    ///
+    /// A thread is known to be one while this library itself polls a future on it
+    /// ([`Runtime::run`](crate::Runtime::run)), and when the function given to
+    /// [`inside_executor`](Self::inside_executor) says so. Nothing else is seen.
+    pub fn blocking_in_executor(mut self, answer: InExecutor) -> Self {
+        self.in_executor.0 = answer;
+        self
+    }
+
+    /// Has `probe` asked whether the calling thread is one of an async executor, before an operation blocks it: for tokio
+    /// `|| tokio::runtime::Handle::try_current().is_ok()`, which is also true inside `spawn_blocking`.
+    pub fn inside_executor(mut self, probe: fn() -> bool) -> Self {
+        self.in_executor.1 = Some(probe);
+        self
+    }
+
     /// How many dead letters are kept.
     pub fn dead_letters(mut self, count: usize) -> Self {
         self.dead_letters = count;
@@ -111,6 +146,11 @@ impl Options {
     pub fn wait_limit(&self) -> Duration {
         self.send_limit
     }
+
+    /// How long a reply may take if nobody says otherwise: for layers that call.
+    pub fn reply_limit(&self) -> Duration {
+        self.call_limit
+    }
 }
 
 impl Default for Options {
@@ -122,6 +162,8 @@ impl Default for Options {
             call_limit: DEFAULT_LIMIT,
             dead_letters: 256,
             idle: Idle::default(),
+            in_executor: (InExecutor::default(), None),
+            polls_inside: PollsInside::default(),
         }
     }
 }
