@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every example runs and ends well.
+# Every example runs and ends well. Those that are packages of their own have tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --examples
@@ -42,3 +42,6 @@ for example in examples/*.rs; do
     *) run "$name" ;;
   esac
 done
+# A browser takes part if there is one.
+echo "-- axum_bridge"
+cargo test --manifest-path examples/axum_bridge/Cargo.toml --target-dir target/axum_bridge

@@ -5,6 +5,8 @@ cd "$(dirname "$0")/.."
 cargo fmt --all --check
 cargo clippy --workspace --all-targets -- -D warnings
 cargo clippy --workspace --all-targets --all-features -- -D warnings
+cargo fmt --manifest-path examples/axum_bridge/Cargo.toml --check
+cargo clippy --manifest-path examples/axum_bridge/Cargo.toml --target-dir target/axum_bridge --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features
 # Systems where nothing is run must compile at least: macOS with its own transport, Windows without any.
 if command -v rustup >/dev/null && rustup target add x86_64-apple-darwin x86_64-pc-windows-msvc; then

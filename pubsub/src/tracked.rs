@@ -236,6 +236,14 @@ impl<T: ?Sized + Send + Sync + 'static> Operation<Released, Error> for Releasing
         self.tracker.is_back()
     }
 
+    fn has_result(&self) -> bool {
+        // A link lets go of what came back only when it is asked, and whoever looks at a ticket may never wait for it.
+        if !self.is_done() && self.origin.check().is_ok() {
+            self.topic.watch_returns();
+        }
+        self.is_done()
+    }
+
     fn abandon(&self, _: &mut Waiter) {
         // What is published stays published.
     }

@@ -102,7 +102,7 @@ pub(crate) trait Offered: Send + Sync {
     ///
     /// The error: the node has ended.
     fn join(&self, link: Arc<dyn OutLink>) -> Result<SubscriptionId, Error>;
-    /// It has left. Publishes that wait for it go on.
+    /// It has left, also after its link was closed here. Publishes that wait for it go on. Nothing if it is not known any more.
     fn leave(&self, id: SubscriptionId);
 }
 

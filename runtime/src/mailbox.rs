@@ -18,6 +18,7 @@ use crate::parcels::Parcels;
 use crate::processor::Processor;
 use crate::queue::{Progress, Queue, WhenFull};
 use crate::sync::{AtomicBool, Mutex};
+use crate::tasks::Woken;
 use std::collections::VecDeque;
 
 /// Which lane a message travels in.
@@ -226,7 +227,7 @@ pub(crate) struct Rare<P: Processor> {
     /// Lanes of subscriptions that have something.
     pub(crate) ready: VecDeque<LaneId>,
     /// Tasks that were woken: at most one place for each.
-    pub(crate) woken: VecDeque<u64>,
+    pub(crate) woken: VecDeque<Woken>,
     /// What the future of a handler, which is being polled, does to the state.
     pub(crate) entries: VecDeque<Task<P>>,
     pub(crate) watchers: Vec<Watcher>,

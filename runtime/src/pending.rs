@@ -320,6 +320,11 @@ impl<T: 'static, E: 'static> Pending<T, E> {
     /// Blocks this thread until there is a result. The outer error says why it does not wait, or no longer: the operation
     /// goes on, unless it was interrupted.
     pub(crate) fn block(&mut self, limit: Duration) -> Result<Result<T, E>, E> {
+        // What was refused when it began says why, and waits for nothing.
+        if let Some(error) = self.refused.take() {
+            self.finished = true;
+            return Ok(Err(error));
+        }
         if let Some(refused) = self.op.refuse_to_block() {
             return Err(refused);
         }

@@ -150,7 +150,9 @@ impl<T: 'static, E: 'static> Ticket<T, E> {
     }
 
     /// As [`cancel`](Self::cancel), and waits for the clean-up, at most `limit`: for a call, until a handler that had begun has
-    /// answered or its reply token is gone; for [`unblock`](crate::Runtime::unblock), until a closure that runs has returned.
+    /// answered or its reply token is gone; for [`unblock`](crate::Runtime::unblock) and
+    /// [`update`](crate::AsyncHandle::update), until a closure that runs has returned; for
+    /// [`spawn_task`](crate::Driver::spawn_task), until its driver has dropped the future.
     /// True if nothing of the operation goes on any more.
     ///
     /// # Deadlocks
@@ -431,6 +433,9 @@ impl<T: 'static, E: Send + 'static> Operation<T, E> for Starting<T, E> {
     }
 
     fn refuse_to_block(&self) -> Option<E> {
+        if self.state.lock().refused.is_some() {
+            return None;
+        }
         self.op.refuse_to_block()
     }
 

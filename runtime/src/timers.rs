@@ -114,6 +114,11 @@ impl<P: Processor> Timers<P> {
         self.clock = Some(clock);
     }
 
+    /// As if the processor had said nothing.
+    pub(crate) fn forget_clock(&mut self) {
+        self.clock = None;
+    }
+
     pub(crate) fn followed(&self) -> &Option<Arc<ClockCore>> {
         &self.clock
     }

@@ -8,6 +8,8 @@
 //! either it sees the work, or whoever adds it sees that it is idle.
 
 use crate::cell::panic_message;
+use crate::hook;
+use crate::name::Name;
 use crate::pending::{CleanUp, CleansUp, CutShort, Operation, Pending};
 use crate::queue::Waiter;
 use crate::runtime::{Runtime, RuntimeCore};
@@ -189,7 +191,7 @@ impl Unblocks {
             match work {
                 Some((_, work)) => {
                     core.world.choice_point();
-                    work.run();
+                    quietly(move || work.run());
                 }
                 None => core.world.park(until),
             }
@@ -205,7 +207,7 @@ impl Unblocks {
             (std::mem::take(&mut state.line), state.idle.clone())
         };
         for (_, work) in line {
-            work.refuse(UnblockError::Closed);
+            quietly(move || work.refuse(UnblockError::Closed));
         }
         idle.into_iter().for_each(|(_, waker)| waker.wake());
         let waker = core.world.waker();
@@ -226,6 +228,17 @@ impl State {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+}
+
+/// The drop of a result that nobody wants, or of a closure, is the user's code: a panic in it must not take the thread along.
+fn quietly(what: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(what)) {
+        if let Ok(name) = Name::new("unblock") {
+            hook::panic(&name, "drop", &panic_message(&*payload));
+        }
+        // A payload may panic in its drop.
+        let _dropped = catch_unwind(AssertUnwindSafe(move || drop(payload)));
     }
 }
 

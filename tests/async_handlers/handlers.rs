@@ -465,3 +465,40 @@ fn futures_may_keep_what_is_not_send_where_nothing_moves() {
         other => panic!("{other:?}"),
     }
 }
+
+/// A message that was being awaited is no silence, and neither is the moment after it.
+#[test]
+fn a_silence_begins_when_the_future_of_the_last_handler_is_done() {
+    struct Ear(Address<Clock>, std::sync::mpsc::Sender<std::time::Instant>);
+    struct Hear;
+    struct Silent;
+    impl Processor for Ear {
+        fn started(&mut self, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+            cx.receive_timeout(Duration::from_secs(1), || Silent);
+            Ok(())
+        }
+    }
+    impl Handle<Hear> for Ear {
+        type Reply = ();
+        fn handle(&mut self, _: Hear, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+            let clock = self.0.clone();
+            cx.reply_async(async move { Ok(sleep(&clock, 10_000).await?) })
+        }
+    }
+    impl Handle<Silent> for Ear {
+        type Reply = ();
+        fn handle(&mut self, _: Silent, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+            self.1.send(cx.now())?;
+            Ok(())
+        }
+    }
+    let node = Node::simulated_with(1, Options::default());
+    let clock = node.spawn_thread("clock", Clock).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let ear = node.spawn_thread("ear", Ear(clock, tell)).unwrap();
+    ear.call(Hear).limit(LONG).wait().unwrap();
+    let done = node.now();
+    node.advance(Duration::from_secs(5));
+    let silences: Vec<_> = told.try_iter().map(|at| at - done).collect();
+    assert_eq!(silences, [Duration::from_secs(1)]);
+}

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use mproc::prelude::*;
-use mproc::{CallError, Options, Spun};
+use mproc::{CallError, Exit, Options, Spun};
 use std::future::poll_fn;
 use std::task::Poll;
 
@@ -185,4 +185,72 @@ fn a_task_made_on_the_drivers_thread_may_keep_what_is_not_send() {
         })
         .unwrap();
     assert_eq!(task.wait().unwrap(), 2);
+}
+
+/// A task has no message whose arrival counts. One that wakes itself again and again came before everybody, for ever.
+#[test]
+fn a_task_that_never_waits_has_its_place_in_the_order_of_arrival() {
+    let node = Node::simulated_with(1, Options::default());
+    let driver = node.driver("ordered").unwrap().arrival_order();
+    let worker = driver.spawn("worker", Worker::default()).unwrap();
+    // A start comes before everything.
+    node.settle();
+    let mut polls = 0;
+    let task = driver
+        .spawn_task(poll_fn(move |context| {
+            polls += 1;
+            if polls == 10_000 {
+                return Poll::Ready("nobody else ran");
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }))
+        .unwrap();
+    let task = task.start();
+    worker.call(Note("ran")).wait().unwrap();
+    assert!(!task.is_done());
+}
+
+/// What was cancelled goes on until its driver has dropped it, and who waits for that is told then.
+#[test]
+fn cancel_and_wait_waits_until_the_future_of_a_task_is_dropped() {
+    let node = Node::with_options(Options::default());
+    let driver = node.driver("tasks").unwrap();
+    let drops = Drops::default();
+    let (polled, is_polled) = std::sync::mpsc::channel();
+    let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+    let guard = drops.guard();
+    let mut task = driver
+        .spawn_task(async move {
+            let _guard = guard;
+            polled.send(()).unwrap();
+            // In the middle of a poll.
+            let _told = goes_on.recv();
+            std::future::pending::<()>().await
+        })
+        .unwrap()
+        .start();
+    is_polled.recv_timeout(LONG).unwrap();
+    assert!(!task.cancel_and_wait(Duration::ZERO));
+    assert_eq!(drops.count(), 0);
+    go_on.send(()).unwrap();
+    assert!(task.cancel_and_wait(LONG));
+    assert_eq!(drops.count(), 1);
+}
+
+#[test]
+fn a_task_whose_driver_ends_before_it_began_is_told_so() {
+    let (drops, node) = (
+        Drops::default(),
+        Node::simulated_with(1, Options::default()),
+    );
+    let mut script = node.script().unwrap();
+    let guard = drops.guard();
+    let task = script.spawn_task(async move { drop(guard) }).unwrap();
+    drop(script);
+    assert!(matches!(
+        task.wait(),
+        Err(CallError::Stopped(Exit::Stopped))
+    ));
+    assert_eq!(drops.count(), 1);
 }

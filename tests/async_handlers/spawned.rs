@@ -258,3 +258,77 @@ fn an_update_meets_the_same_fates_as_a_message() {
     assert_eq!(t.received, t.handled + t.dropped.total());
     gate.open();
 }
+
+/// Part of it has run, perhaps, and goes on.
+#[test]
+fn cancel_and_wait_waits_for_an_update_that_runs() {
+    let node = Node::with_options(Options::default());
+    let worker = node.spawn_thread("worker", Worker::default()).unwrap();
+    let me = worker.call(Handles).wait().unwrap();
+    let (began, has_begun) = std::sync::mpsc::channel();
+    let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+    let mut update = me
+        .update(move |me, _| {
+            began.send(()).unwrap();
+            let _told = goes_on.recv();
+            me.note("updated");
+        })
+        .start();
+    has_begun.recv_timeout(LONG).unwrap();
+    assert!(!update.cancel_and_wait(Duration::ZERO));
+    go_on.send(()).unwrap();
+    assert!(update.cancel_and_wait(LONG));
+    assert_eq!(worker.call(Log).wait().unwrap(), ["updated"]);
+    // One that is taken back leaves nothing.
+    let node = Node::simulated_with(1, Options::default());
+    let worker = node.spawn_thread("worker", Worker::default()).unwrap();
+    let me = worker.call(Handles).wait().unwrap();
+    let mut update = me.update(|me, _| me.note("updated")).start();
+    assert!(update.cancel_and_wait(Duration::ZERO));
+    assert_eq!(worker.call(Log).wait().unwrap(), Vec::<String>::new());
+}
+
+/// The future has given its update away, and panics: whoever has the ticket waited until the limit.
+#[test]
+fn an_update_of_a_handler_that_panics_tells_whoever_has_its_ticket() {
+    quiet_panics();
+    let node = Node::simulated_with(1, Options::default());
+    for by_update in [false, true] {
+        let worker = Worker {
+            goes_on: true,
+            ..Worker::default()
+        };
+        let worker = node
+            .spawn_thread(if by_update { "a" } else { "b" }, worker)
+            .unwrap();
+        let (give, given) = std::sync::mpsc::channel();
+        worker
+            .send(Do::new(move |_, cx| {
+                let me = cx.async_handle();
+                async move {
+                    if by_update {
+                        me.update(|_, _| boom()).start().detach();
+                    }
+                    give.send(me.update(|me, _| me.note("ran")).start())?;
+                    if !by_update {
+                        boom();
+                    }
+                    std::future::pending().await
+                }
+            }))
+            .unwrap();
+        node.settle();
+        let ticket = given.try_recv().unwrap();
+        assert!(ticket.is_done());
+        assert!(matches!(ticket.wait(), Err(CallError::Dropped)));
+        assert_eq!(worker.call(Log).wait().unwrap(), ["panic on purpose"]);
+    }
+}
+
+struct Handles;
+impl Handle<Handles> for Worker {
+    type Reply = mproc::AsyncHandle<Worker>;
+    fn handle(&mut self, _: Handles, cx: &mut Cx<'_, Self, Self::Reply>) -> Outcome<Self::Reply> {
+        Ok(cx.async_handle())
+    }
+}

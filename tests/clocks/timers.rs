@@ -133,3 +133,53 @@ fn a_tick_says_when_it_was_due_by_its_clock_and_by_steady_time() {
     assert_eq!(two.map(|tick| tick.time), [secs(2), wall + 2 * SECOND]);
     assert_eq!(two.map(|tick| tick.due), [begun + 2 * SECOND; 2]);
 }
+
+/// The first incarnation follows domain time, which stands still; the second says nothing.
+#[test]
+fn after_a_restart_a_processor_follows_no_clock_unless_it_says_so_again() {
+    use mproc::Child;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    struct Forgets(Clock, Arc<AtomicBool>, Sender<bool>);
+    struct Quit;
+    struct Ticks;
+    impl Processor for Forgets {
+        fn started(&mut self, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+            if !self.1.swap(true, SeqCst) {
+                cx.follow(&self.0);
+            }
+            cx.every(SECOND, |_| Ticks);
+            Ok(())
+        }
+    }
+    impl Handle<Quit> for Forgets {
+        type Reply = ();
+        fn handle(&mut self, _: Quit, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+            cx.stop();
+            Ok(())
+        }
+    }
+    impl Handle<Ticks> for Forgets {
+        type Reply = ();
+        fn handle(&mut self, _: Ticks, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+            self.2.send(cx.clock().kind() == mproc::ClockKind::Steady)?;
+            Ok(())
+        }
+    }
+    let node = simulated(1);
+    let time = node.drive_time().unwrap();
+    let (tell, told) = channel();
+    let (clock, was_up) = (time.clock(), Arc::default());
+    let make = move || Forgets(clock.clone(), Arc::clone(&was_up), tell.clone());
+    let boss = node.supervisor("boss").child(Child::new("part", make));
+    let _boss = boss.start().unwrap();
+    node.settle();
+    let part = node.lookup::<Forgets>("part").unwrap();
+    node.advance(5 * SECOND);
+    assert!(told.try_recv().is_err());
+    part.send(Quit).unwrap();
+    node.advance(SECOND);
+    node.advance(5 * SECOND);
+    assert_eq!(part.snapshot().restarts, 1);
+    assert_eq!(told.try_recv(), Ok(true));
+}

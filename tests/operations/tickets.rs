@@ -482,3 +482,21 @@ fn started_calls_are_answered_or_taken_back_whatever_happens_to_their_tickets() 
     let maybe = handled.iter().filter(|n| *n % 5 == 4).count();
     assert!(maybe >= answered as usize);
 }
+
+/// Why it was refused is known, and it waits for nobody: that this thread could not wait for it is beside the point.
+#[test]
+fn a_refused_ticket_says_why_where_waiting_would_be_refused_too() {
+    let node = simulated(1);
+    let manual = node.manual("loop").unwrap();
+    let one = MailboxOptions::bounded(1).when_full(mproc::WhenFull::Fail);
+    let sink = closure(|_: u32, _: &mut Cx<'_, mproc::Closure<u32, ()>>| ());
+    let sink = manual.spawn("sink", one, sink).unwrap();
+    sink.send(1).unwrap();
+    let ticket = sink.call(2).start();
+    assert!(ticket.is_done());
+    assert!(matches!(ticket.wait(), Err(CallError::Full)));
+    let mut begun = sink.call(3);
+    begun.begin();
+    assert!(matches!(begun.wait(), Err(CallError::Full)));
+    assert_eq!(manual.spin_some(10).unwrap().handled, 1);
+}

@@ -179,3 +179,38 @@ fn a_closure_may_have_the_last_handle_of_its_node() {
     std::thread::spawn(move || ended.send(down.wait().is_ok()));
     assert!(end.recv_timeout(LONG).unwrap());
 }
+
+/// Its thread was lost, and was waited for at the end of the node.
+#[test]
+fn a_result_that_panics_when_it_is_dropped_takes_no_thread_along() {
+    struct Touchy;
+    impl Drop for Touchy {
+        fn drop(&mut self) {
+            panic!("not like this");
+        }
+    }
+    for detached in [false, true] {
+        let node = simulated(1);
+        let (begun, has_begun) = mpsc::channel();
+        let nothing = node.subscription(&crate::NUMBERS).unwrap();
+        let mut ticket = node
+            .unblock(move || {
+                begun.send(()).unwrap();
+                let _timeout = nothing.recv_timeout(SECOND);
+                Touchy
+            })
+            .start();
+        node.settle();
+        has_begun.try_recv().unwrap();
+        if detached {
+            ticket.detach();
+        } else {
+            assert!(ticket.cancel_and_wait(LONG));
+        }
+        node.advance(SECOND * 2);
+        assert_eq!(node.unblock(|| 1).wait(), Ok(1));
+        let before = node.now();
+        let _report = node.shutdown(LONG);
+        assert_eq!(node.now(), before);
+    }
+}

@@ -1,8 +1,8 @@
 //! What only two nodes show.
 
-use super::calls::gated;
+use super::calls::{Gated, gated};
 use super::*;
-use mproc::{ErrorKind, ServeOptions};
+use mproc::{ErrorKind, MailboxOptions, ServeOptions};
 use std::sync::mpsc::channel;
 
 #[test]
@@ -172,4 +172,41 @@ fn many_callers_on_many_threads_get_each_their_own_replies() {
     assert_eq!(done.iter().sum::<u64>(), 4 * 50 * 100);
     let called = pair.called("echo");
     assert_eq!((called.calls, called.answered), (20_000, 20_000));
+}
+
+// Who stood in line for a server that was taken out asked it again, stood in a line that nobody serves any more, and heard
+// nothing until its limit.
+#[test]
+fn whoever_stands_in_line_for_a_server_that_ends_goes_to_another_or_is_told() {
+    let pair = Pair::between();
+    let shared = || {
+        let mailbox = MailboxOptions::bounded(1);
+        ServeOptions::new().shared().mailbox(mailbox)
+    };
+    let first = gated(&pair.serve, "leaves", shared());
+    let client = pair.client::<u32, u32>("leaves", 1);
+    // One runs, one is queued, 64 are on their way: more than that stand in line at the caller.
+    let calls: Vec<_> = (0..80).map(|n| client.call(n).start()).collect();
+    assert_eq!(first.begins.recv_timeout(LONG), Ok(0));
+    // What is on its way is there: else it would be refused, which leaves room in the line.
+    until("the window is full", || {
+        pair.served("leaves").requests >= 64
+    });
+    let Gated { server, go, .. } = first;
+    let served = server.detach();
+    assert!(served.unserve());
+    until("it is not served", || client.server_count() == 0);
+    let long = std::time::Instant::now() + LONG;
+    let mut told = 0;
+    let mut calls = calls;
+    for call in calls.drain(70..) {
+        let left = long.saturating_duration_since(std::time::Instant::now());
+        let mut call = call;
+        let error = call.wait_timeout(left).unwrap_err();
+        assert_eq!(error, ServiceError::NoServer);
+        told += 1;
+    }
+    assert_eq!(told, 10);
+    drop(go);
+    drop(calls);
 }

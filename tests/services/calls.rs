@@ -339,3 +339,16 @@ fn a_limit_that_passes_is_a_timeout_and_tells_the_server() {
         assert_eq!(gated.begins.recv_timeout(LONG), Ok(3));
     });
 }
+
+// It waited to be asked again, and `is_done` knew of servers alone.
+#[test]
+fn a_started_wait_for_a_service_is_done_when_the_node_ends() {
+    both(|pair| {
+        let client = pair.call.client::<u32, u32>("never").unwrap();
+        let ticket = client.available().start();
+        assert!(!ticket.is_done());
+        assert!(pair.call.shutdown(LONG).is_clean());
+        until("it is done", || ticket.is_done());
+        assert_eq!(ticket.wait(), Err(ServiceError::Closed));
+    });
+}

@@ -1,6 +1,6 @@
 //! A caller that gives up.
 
-use super::calls::gated;
+use super::calls::{Gated, gated};
 use super::*;
 use mproc::ServeOptions;
 use std::sync::mpsc::channel;
@@ -95,5 +95,40 @@ fn whoever_has_promised_a_reply_is_told() {
         is_cancelled.recv_timeout(LONG).unwrap();
         token.on_cancel(Waker::from(Arc::new(Tells(std::sync::Mutex::new(told)))));
         again.recv_timeout(LONG).unwrap();
+    });
+}
+
+#[test]
+fn an_interrupt_cuts_short_what_a_script_waits_for_and_cancels_it() {
+    both(|pair| {
+        let Gated { begins, go, server } = gated(&pair.serve, "slow", ServeOptions::new());
+        let client = pair.client::<u32, u32>("slow", 1);
+        let nobody = pair.call.client::<u32, u32>("nobody").unwrap();
+        let mut script = pair.call.script().unwrap();
+        let interrupts = pair.call.clone();
+        let other = std::thread::spawn(move || {
+            assert_eq!(begins.recv_timeout(LONG), Ok(1));
+            interrupts.interrupt();
+        });
+        let waited = client.call(1).wait_timeout(LONG);
+        assert_eq!(waited, Err(ServiceError::Interrupted));
+        other.join().unwrap();
+        // What comes before a wait is kept for it, whatever that waits for.
+        let ticket = client.call(2).start();
+        pair.call.interrupt();
+        assert_eq!(ticket.wait(), Err(ServiceError::Interrupted));
+        pair.call.interrupt();
+        let waited = nobody.available().wait();
+        assert_eq!(waited, Err(ServiceError::Interrupted));
+        until("both are cancelled", || {
+            pair.called("slow").cancelled == 2
+                && (!pair.is_between() || pair.served("slow").requests_cancelled == 2)
+        });
+        // Told once, and nothing is left behind.
+        go.send(()).unwrap();
+        go.send(()).unwrap();
+        assert_eq!(get(client.call(3)), Ok(4));
+        assert_eq!(script.spin_some(10).unwrap().handled, 0);
+        drop(server);
     });
 }

@@ -2,7 +2,9 @@
 
 use super::calls::{Add, add};
 use super::*;
-use mproc::{Cx, Handle, Outcome, PoolOptions, Processor};
+use mproc::{
+    AsyncProcessor, Cx, Handle, HandleAsync, Outcome, PoolOptions, Processor, ServeOptions,
+};
 use std::sync::mpsc::channel;
 
 /// Serves by a handler of its own.
@@ -133,4 +135,101 @@ fn a_circle_of_calls_in_one_process_is_refused_with_the_names() {
     };
     assert!(text.contains("left") && text.contains("right"), "{text}");
     assert_eq!(client.call(1).wait(), Ok(1), "they go on");
+}
+
+/// Answers when another service has.
+struct Asks {
+    other: Client<u32, u32>,
+}
+
+impl Processor for Asks {
+    fn started(&mut self, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+        cx.serve::<u32, u32>("outer")?;
+        Ok(())
+    }
+}
+impl AsyncProcessor for Asks {}
+impl HandleAsync<u32> for Asks {
+    type Reply = u32;
+
+    fn handle_async(
+        &mut self,
+        n: u32,
+        _: &mut Cx<'_, Self, u32>,
+    ) -> impl Future<Output = Outcome<u32>> + Send + 'static {
+        let other = self.other.call(n);
+        async move { Ok(other.limit(LONG).await? + 1) }
+    }
+}
+
+#[test]
+fn a_handler_that_awaits_serves_and_is_cancelled_with_its_request() {
+    both(|pair| {
+        let inner = super::calls::gated(&pair.call, "inner", ServeOptions::new());
+        let other = pair.serve.client::<u32, u32>("inner").unwrap();
+        other.wait_for_service(LONG).unwrap();
+        let asks = pair.serve.spawn_thread("asks", Asks { other }).unwrap();
+        let client = pair.client::<u32, u32>("outer", 1);
+        let call = begun(&client, 1);
+        assert_eq!(inner.begins.recv_timeout(LONG), Ok(1));
+        inner.go.send(()).unwrap();
+        assert_eq!(get(call), Ok(3));
+        // Nobody waits for the first; the second still gets its turn.
+        let mut given_up = client.call(5).start();
+        assert_eq!(inner.begins.recv_timeout(LONG), Ok(5));
+        assert!(given_up.cancel());
+        let next = begun(&client, 6);
+        inner.go.send(()).unwrap();
+        inner.go.send(()).unwrap();
+        assert_eq!(get(next), Ok(8));
+        // The processor ends while its future waits for the other service.
+        let left = begun(&client, 7);
+        asks.stop();
+        asks.kill();
+        assert!(get(left).is_err());
+        until("its end is known", || client.server_count() == 0);
+        drop(inner.go);
+    });
+}
+
+#[test]
+fn a_request_makes_the_descriptor_of_a_script_readable() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    both(|pair| {
+        let mut script = pair.serve.script().unwrap().with(0);
+        let served = script.serve("loop", |count, n: u32, _cx| {
+            *count += 1;
+            Ok(n + 1)
+        });
+        served.unwrap();
+        let fd = script.ready_fd().unwrap();
+        let is_readable = |limit: Duration| {
+            let limit = Timespec::try_from(limit).unwrap();
+            let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+            poll(&mut fds, Some(&limit)).unwrap() == 1
+        };
+        let client = pair.client::<u32, u32>("loop", 1);
+        script.spin_some(100).unwrap();
+        for n in 0..3 {
+            let call = client.call(n).start();
+            assert!(is_readable(LONG));
+            while !call.is_done() {
+                script.spin_some(1).unwrap();
+            }
+            assert_eq!(call.wait(), Ok(n + 1));
+            script.spin_some(100).unwrap();
+            assert!(!is_readable(Duration::ZERO));
+        }
+        // One that is taken back before the script has spun is not handled, whatever the descriptor says.
+        let mut call = client.call(9).start();
+        assert!(is_readable(LONG));
+        assert!(call.cancel());
+        until("it is taken back", || {
+            pair.called("loop").cancelled == 1
+                && (!pair.is_between() || pair.served("loop").requests_cancelled == 1)
+        });
+        script.spin_some(100).unwrap();
+        assert_eq!(script.state(|count| *count).unwrap(), 3);
+        assert!(!is_readable(Duration::ZERO));
+    });
 }

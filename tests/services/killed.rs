@@ -4,6 +4,7 @@ use super::calls::gated;
 use super::*;
 use mproc::{Event, ServeOptions};
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -70,6 +71,19 @@ fn role() {
             let woken = wakes_of_services() - before;
             println!("@ woken {woken} times");
         }
+        "leaves" => {
+            drop(node);
+            let path = PathBuf::from(&base);
+            // What is made once for the process is made before it counts.
+            (0..2).for_each(|_| serves_and_ends(&path));
+            let before = what_is_held();
+            (0..10).for_each(|_| serves_and_ends(&path));
+            until("all is given back", || {
+                let held = what_is_held();
+                held.iter().zip(&before).all(|(now, before)| now <= before)
+            });
+            println!("@ holds nothing");
+        }
         other => panic!("{other}"),
     }
 }
@@ -93,6 +107,46 @@ fn wakes_of_services() -> u64 {
     let wakes = paths.filter(named).map(of).sum();
     assert_eq!(found, 2, "one for each node");
     wakes
+}
+
+/// Two nodes call each other's services and tasks, and end while some of that is under way.
+fn serves_and_ends(base: &Path) {
+    let (serve, call) = (node_in(base), node_in(base));
+    let gated = gated(&serve, "gated", ServeOptions::new());
+    let tasks = serve.task("work", |goal: u32, task: &mproc::TaskCx<u32>| {
+        task.wait_for_cancel(LONG);
+        Ok(goal)
+    });
+    let tasks = tasks.unwrap();
+    let client = call.client::<u32, u32>("gated").unwrap();
+    client.wait_for_service(LONG).unwrap();
+    gated.go.send(()).unwrap();
+    assert_eq!(get(client.call(1)), Ok(2));
+    let waits = client.call(2).start();
+    client.call(3).start().detach();
+    let work = call.task_client::<u32, u32, u32>("work").unwrap();
+    work.wait_for_server(LONG).unwrap();
+    let task = work.start(1).wait_timeout(LONG).unwrap();
+    let feedback = task.next_feedback().start();
+    drop(gated);
+    drop(tasks);
+    let _report = serve.shutdown(LONG);
+    // Answered at the end, or told of it.
+    let _either = waits.wait();
+    drop((feedback, task));
+    let _report = call.shutdown(LONG);
+}
+
+/// Descriptors, threads and mapped memory of nodes in this process.
+fn what_is_held() -> [usize; 3] {
+    let count = |path: &str| std::fs::read_dir(path).unwrap().count();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let shared = maps.lines().filter(|line| line.contains("memfd:"));
+    [
+        count("/proc/self/fd"),
+        count("/proc/self/task"),
+        shared.count(),
+    ]
 }
 
 struct Actor {
@@ -228,4 +282,11 @@ fn nodes_that_serve_and_call_sleep_when_nothing_happens() {
     let base = TempDir::new().unwrap();
     let idle = Actor::start("idle", base.path());
     idle.says("woken 0 times");
+}
+
+#[test]
+fn nodes_that_served_and_called_leave_nothing_behind() {
+    let base = TempDir::new().unwrap();
+    let actor = Actor::start("leaves", base.path());
+    actor.says("holds nothing");
 }

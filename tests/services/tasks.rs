@@ -328,3 +328,63 @@ fn tasks_run_at_once_up_to_their_number_and_a_client_that_never_comes_back_cance
     ended.lock().unwrap().sort_unstable();
     assert_eq!(*ended.lock().unwrap(), [(0, true), (1, true), (2, true)]);
 }
+
+// A panic of what decides about goals ended the server, and with it all tasks that ran.
+#[test]
+fn a_panic_about_one_goal_leaves_the_other_tasks_alone() {
+    both(|pair| {
+        let (go, may_go) = channel::<()>();
+        let may_go = std::sync::Mutex::new(may_go);
+        let options = TaskOptions::new()
+            .at_once(2)
+            .accept(|goal: &u32| match goal {
+                0 => panic!("nothing is no goal"),
+                _ => Ok(()),
+            });
+        let run = move |goal: u32, _: &TaskCx<u32>| {
+            may_go.lock().unwrap().recv_timeout(LONG)?;
+            Ok(goal + 1)
+        };
+        let _server = pair.serve.task_with("picky", options, run).unwrap();
+        let client = pair.call.task_client::<u32, u32, u32>("picky").unwrap();
+        client.wait_for_server(LONG).unwrap();
+        let first = client.start(1).wait_timeout(LONG).unwrap();
+        let refused = client.start(0).wait_timeout(LONG).unwrap_err();
+        assert!(
+            refused.to_string().contains("nothing is no goal"),
+            "{refused}"
+        );
+        go.send(()).unwrap();
+        assert_eq!(first.result().wait_timeout(LONG), Ok(2));
+        let again = client.start(2).wait_timeout(LONG).unwrap();
+        go.send(()).unwrap();
+        assert_eq!(again.result().wait_timeout(LONG), Ok(3));
+    });
+}
+
+#[test]
+fn a_start_whose_ticket_is_detached_or_cancelled_does_what_it_says() {
+    both(|pair| {
+        let (told, seen) = channel();
+        let run = move |goal: u32, task: &TaskCx<u32>| {
+            let asked = match goal {
+                0 => task.wait_for_cancel(LONG),
+                _ => task.is_cancel_requested(),
+            };
+            told.send((goal, asked))?;
+            Ok(goal)
+        };
+        let options = TaskOptions::new().at_once(2);
+        let _server = pair.serve.task_with("started", options, run).unwrap();
+        let client = pair.call.task_client::<u32, u32, u32>("started").unwrap();
+        client.wait_for_server(LONG).unwrap();
+        client.start(7).start().detach();
+        assert_eq!(seen.recv_timeout(LONG), Ok((7, false)));
+        // Whether it was accepted before it is cancelled or not: nobody waits for it, and it is asked to end.
+        let mut ticket = client.start(0).start();
+        until("it is accepted", || ticket.is_done());
+        assert!(!ticket.cancel(), "it is done");
+        drop(ticket);
+        assert_eq!(seen.recv_timeout(LONG), Ok((0, true)));
+    });
+}

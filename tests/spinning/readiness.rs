@@ -299,3 +299,144 @@ fn a_loop_that_spins_only_when_it_is_readable_handles_all_that_threads_send() {
     assert!(!is_readable(&fd));
     assert_eq!(told.try_iter().count(), 3 * EACH as usize);
 }
+
+/// An interrupt has everybody look who waits for a limit. The alarm for the script's timer is one of those, and lost the one
+/// whom it was to wake: its time came, and nobody was told.
+#[test]
+fn an_interrupt_does_not_make_it_forget_a_timer() {
+    let node = simulated();
+    let mut script = listener(&node);
+    let fd = script.ready_fd().unwrap();
+    script.after(SECOND, |seen, _| seen.push(7)).unwrap();
+    for _ in 0..2 {
+        node.interrupt();
+        node.settle();
+        assert!(!is_readable(&fd));
+    }
+    node.advance(SECOND);
+    assert!(is_readable(&fd));
+    assert_eq!(handled(script.spin_some(10)), 1);
+    assert!(!is_readable(&fd));
+    assert_eq!(seen(&mut script), [7]);
+}
+
+#[test]
+fn a_timer_of_domain_time_makes_it_readable_whoever_drives_the_clock() {
+    let node = simulated();
+    let time = node.drive_time().unwrap();
+    node.follow(&time.clock());
+    let mut script = listener(&node);
+    let fd = script.ready_fd().unwrap();
+    script.every(SECOND, |seen, _| seen.push(7)).unwrap();
+    node.advance(SECOND * 5);
+    assert!(!is_readable(&fd));
+    // By the script's own thread, by another, and as time goes by.
+    time.step(SECOND).unwrap();
+    assert!(is_readable(&fd));
+    assert_eq!(handled(script.spin_some(10)), 1);
+    assert!(!is_readable(&fd));
+    let steps = closure(move |(): (), _cx| {
+        time.step(SECOND)?;
+        time.resume()
+    });
+    let steps = node.spawn_thread("steps", steps).unwrap();
+    steps.call(()).wait().unwrap();
+    assert!(is_readable(&fd));
+    assert_eq!(handled(script.spin_some(10)), 1);
+    assert!(!is_readable(&fd));
+    node.interrupt();
+    node.advance(SECOND);
+    assert!(is_readable(&fd));
+    assert_eq!(handled(script.spin_some(10)), 1);
+    assert_eq!(seen(&mut script), [7, 7, 7]);
+}
+
+/// A task that has woken itself has no message, and what is behind a handler that awaits cannot be run.
+#[test]
+fn it_is_readable_for_a_woken_task_and_not_for_what_waits_behind_a_handler_that_awaits() {
+    use mproc::Fault;
+    use std::future::poll_fn;
+    use std::sync::{Arc, Mutex};
+    use std::task::{Poll, Waker};
+
+    let node = simulated();
+    let mut script = listener(&node);
+    let fd = script.ready_fd().unwrap();
+    let mut polls = 0;
+    let _task = script
+        .spawn_task(poll_fn(move |context| {
+            polls += 1;
+            if polls < 3 {
+                context.waker().wake_by_ref();
+            }
+            Poll::<()>::Pending
+        }))
+        .unwrap();
+    for left in (0..3).rev() {
+        assert!(is_readable(&fd) && script.is_ready());
+        assert_eq!(handled(script.spin_some(1)), 1);
+        assert_eq!(is_readable(&fd), left > 0, "{left} are left");
+        assert_eq!(script.is_ready(), left > 0, "{left} are left");
+    }
+
+    let kept = Arc::new(Mutex::new(None::<Waker>));
+    let keeps = kept.clone();
+    let awaits = closure(
+        move |n: u32, cx: &mut Cx<'_, mproc::Closure<u32, ()>, ()>| {
+            let (keeps, mut is_first) = (keeps.clone(), n == 1);
+            cx.reply_async(poll_fn(move |context| {
+                if std::mem::take(&mut is_first) {
+                    *keeps.lock().unwrap() = Some(context.waker().clone());
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok::<(), Fault>(()))
+            }))
+        },
+    );
+    let awaits = script.spawn("awaits", awaits).unwrap();
+    for n in 1..4 {
+        awaits.send(n).unwrap();
+    }
+    // The message, and the first poll of its future.
+    assert_eq!(handled(script.spin_some(1)), 1);
+    assert!(is_readable(&fd) && script.is_ready());
+    assert_eq!(handled(script.spin_some(1)), 1);
+    assert!(!is_readable(&fd) && !script.is_ready());
+    let waker = kept.lock().unwrap().take().unwrap();
+    std::thread::spawn(move || waker.wake()).join().unwrap();
+    assert!(is_readable(&fd) && script.is_ready());
+    assert_eq!(handled(script.spin_some(1)), 1);
+    assert!(is_readable(&fd) && script.is_ready());
+    // Two messages with two polls.
+    assert_eq!(handled(script.spin_some(10)), 4);
+    assert!(!is_readable(&fd) && !script.is_ready());
+}
+
+/// Its messages wait for room elsewhere: no spin runs any of them before there is some.
+#[test]
+fn it_is_not_readable_for_what_waits_behind_a_full_outbox() {
+    use mproc::Closure;
+    let node = simulated();
+    let elsewhere = node.manual("elsewhere").unwrap();
+    let sink = closure(|_: u32, _: &mut Cx<'_, Closure<u32, ()>>| ());
+    let sink = elsewhere.spawn("sink", MailboxOptions::bounded(1), sink);
+    let sink = sink.unwrap();
+    let mut script = listener(&node);
+    let fd = script.ready_fd().unwrap();
+    let sends = closure(move |n: u32, _: &mut Cx<'_, Closure<u32, ()>>| sink.send(n));
+    let sends = script.spawn("sends", sends).unwrap();
+    for n in 0..4 {
+        sends.send(n).unwrap();
+    }
+    for left in [3, 2] {
+        assert!(is_readable(&fd) && script.is_ready());
+        assert_eq!(handled(script.spin_some(1)), 1);
+        assert_eq!(sends.snapshot().queued, left);
+    }
+    // The second found no room.
+    assert!(!is_readable(&fd) && !script.is_ready());
+    assert_eq!(elsewhere.spin_some(1).unwrap().handled, 1);
+    assert!(is_readable(&fd) && script.is_ready());
+    assert_eq!(handled(script.spin_some(10)), 1);
+    assert!(!is_readable(&fd) && !script.is_ready());
+}

@@ -12,6 +12,7 @@ const EXAMPLES: &[&str] = &[
     "async_handler",
     "async_publisher",
     "async_subscriber",
+    "connection",
     "deadlock",
     "epoll_loop",
     "frames",

@@ -254,3 +254,35 @@ fn a_publish_without_subscribers_is_nothing() {
         );
     });
 }
+
+// A link that was closed because its queue had overflowed was taken to have left its topic already, and so it stayed there for
+// the life of the publisher's node: `subscriber_count` never fell.
+#[test]
+fn a_disconnected_subscription_leaves_its_publisher_when_its_owner_lets_go() {
+    both(|pair| {
+        let subscribe = || {
+            pair.subscribe
+                .subscription_with(&NUMBERS, options(1, WhenFull::Disconnect))
+                .unwrap()
+        };
+        let subscription = subscribe();
+        let numbers = pair.publisher(&NUMBERS, 1);
+        numbers.publish(0).unwrap();
+        assert_eq!(numbers.publish(1).unwrap().refused.len(), 1);
+        assert_eq!(*recv(&subscription), 0);
+        assert_eq!(
+            subscription.recv_timeout(LONG).err(),
+            Some(RecvError::Disconnected)
+        );
+        drop(subscription);
+        until("it has left", || numbers.subscriber_count() == 0);
+        assert_eq!(numbers.publish(2).unwrap().count, 0);
+        // One that is never asked for what it has leaves as well.
+        let unread = subscribe();
+        pair.joined(&numbers, 1);
+        numbers.publish(3).unwrap();
+        assert_eq!(numbers.publish(4).unwrap().refused.len(), 1);
+        drop(unread);
+        until("it has left unread", || numbers.subscriber_count() == 0);
+    });
+}

@@ -328,3 +328,83 @@ fn a_tracked_value_that_never_finds_room_says_so() {
     assert_eq!(results, [None, never, never]);
     assert_eq!(node.dead_letters().count(), 2);
 }
+
+// A link says what came back only when it is asked. `is_done` of a ticket did not ask, so a loop that only looks at it never
+// ended.
+#[test]
+fn a_ticket_of_a_tracked_value_is_done_for_whoever_only_looks() {
+    both(|pair| {
+        let reader = pair.subscribe.subscription(&NUMBERS).unwrap();
+        let numbers = pair.publisher(&NUMBERS, 1);
+        let ticket = numbers.publish_tracked(1).unwrap().start();
+        let sample = recv(&reader);
+        assert!(!ticket.is_done());
+        drop(sample);
+        until("it is back", || ticket.is_done());
+        assert_eq!(ticket.wait().unwrap().delivered.count, 1);
+    });
+}
+
+#[test]
+fn a_publish_that_is_started_goes_on_by_itself_until_it_is_cancelled() {
+    both(|pair| {
+        let reader = pair
+            .subscribe
+            .subscription_with(&NUMBERS, super::options(1, WhenFull::Wait))
+            .unwrap();
+        let numbers = pair.publisher(&NUMBERS, 1);
+        numbers.publish(1).unwrap();
+        // Whoever stands in line first is cancelled: the next has its turn.
+        let mut cancelled = numbers.publish_async(2).start();
+        let kept = numbers.publish_async(3).start();
+        assert!(!cancelled.is_done() && !kept.is_done());
+        assert!(cancelled.cancel());
+        numbers.publish_async(4).start().detach();
+        assert_eq!(*recv(&reader), 1);
+        until("it is published", || kept.is_done());
+        assert_eq!(*recv(&reader), 3);
+        assert_eq!(kept.wait().unwrap().count, 1);
+        assert_eq!(*recv(&reader), 4);
+        assert!(reader.try_recv().is_err());
+        numbers.flush(LONG).unwrap();
+    });
+}
+
+#[test]
+fn a_tracked_value_waits_behind_a_relay_for_a_callback_that_was_taken_out() {
+    const BEHIND: Topic<u64> = Topic::new("behind");
+    both(|pair| {
+        // The relay is where the subscriber is: what goes on to other processes is a copy.
+        let relay = pair.subscribe.relay(&NUMBERS, &BEHIND).unwrap();
+        let (told, seen) = channel();
+        let again = told.clone();
+        let callback = pair.subscribe.subscribe(&BEHIND, move |n: Sample<u64>| {
+            let _ = told.send(*n);
+        });
+        let callback = callback.unwrap();
+        let numbers = pair.publisher(&NUMBERS, 1);
+        numbers
+            .publish_tracked(1)
+            .unwrap()
+            .wait_timeout(LONG)
+            .unwrap();
+        assert_eq!(seen.recv_timeout(LONG), Ok(1));
+        callback.take_callback().unwrap();
+        let ticket = numbers.publish_tracked(2).unwrap().start();
+        until("it is relayed", || relay.snapshot().sent == 2);
+        assert!(!ticket.is_done());
+        callback
+            .set_callback(move |n: Sample<u64>| {
+                let _ = again.send(*n + 100);
+            })
+            .unwrap();
+        assert_eq!(seen.recv_timeout(LONG), Ok(102));
+        until("it is back", || ticket.is_done());
+        // What the end of the subscription gives back counts as well.
+        callback.take_callback().unwrap();
+        let left = numbers.publish_tracked(3).unwrap().start();
+        until("it is relayed", || relay.snapshot().sent == 3);
+        drop(callback);
+        until("it is given back", || left.is_done());
+    });
+}

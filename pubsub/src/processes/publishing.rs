@@ -157,15 +157,12 @@ impl Control {
 
     /// The layer above has closed its end: the subscriber takes what is queued, and leaves then.
     pub(super) fn close_link(&mut self, connection: u64, number: u32) {
-        let Some(peer) = self.peers.get_mut(&connection) else {
+        let Some(peer) = self.peers.get(&connection) else {
             return;
         };
-        if let Some(link) = peer.outgoing.get_mut(&number) {
-            // It knows.
-            link.joined = None;
-            if peer.is_open {
-                peer.detach(number, DetachReason::PUBLISHER_ENDED, "");
-            }
+        // It leaves the layer above when its subscriber has left: until then that may have closed it, and keep it.
+        if peer.outgoing.contains_key(&number) && peer.is_open {
+            peer.detach(number, DetachReason::PUBLISHER_ENDED, "");
         }
     }
 

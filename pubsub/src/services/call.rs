@@ -262,6 +262,8 @@ where
             Some(Chosen::Here(op)) => op.retreat(ticket),
             Some(Chosen::There { server, .. }) => {
                 self.calls.registry.leave_line(&server, self.number);
+                // It may have been sent from the line, and is cancelled then: the next attempt is another one.
+                self.choose_again();
             }
             None => {}
         }

@@ -125,6 +125,8 @@ where
     ///
     /// Dropping the [`Pending`] tells the server: a request that is still queued is taken back and never handled, and a handler
     /// that runs can see it ([`Cx::is_cancelled`](mproc_runtime::Cx::is_cancelled)). Its reply is dropped.
+    /// [`cancel_and_wait`](mproc_runtime::Ticket::cancel_and_wait) waits for a handler of this process; what a handler of another
+    /// one does about a cancel is not heard of here, and is not waited for.
     pub fn call(&self, request: Q) -> Pending<R, ServiceError> {
         Pending::new(Arc::new(ServiceCall::new(&self.calls, request)))
     }
@@ -238,7 +240,8 @@ impl Operation<(), ServiceError> for Available {
     }
 
     fn is_done(&self) -> bool {
-        self.calls.registry.servers(&self.calls.name) > 0
+        let Calls { registry, name, .. } = &*self.calls;
+        registry.servers(name) > 0 || registry.has_closed()
     }
 
     fn abandon(&self, _: &mut Waiter) {

@@ -22,32 +22,36 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 
+/// How many frames of one node are taken before others have their turns.
+const AT_ONCE: usize = 256;
+
+/// How many servers another node may say that it has, and how many frames may wait for it to take others. What keeps to the
+/// protocol stays far below; what does not, must not use up this process's memory.
+const SERVERS_MAX: usize = 4096;
+const BACKLOG_MAX: usize = 1 << 16;
+
 impl Registry {
     /// A link to another node.
     pub(crate) fn joined(&self, link: &Arc<dyn OutLink>) -> Result<SubscriptionId, Error> {
         let id = SubscriptionId::next();
         let mut after = After::default();
-        let (session, serves) = {
+        let session = {
             let mut state = self.state.lock();
             if state.closed {
                 return Err(has_ended("cannot link services"));
             }
             let remote = link.remote().clone();
             let session = self.session(&mut state, &remote, |session| session.join(link, id));
-            let mut serves = Vec::new();
             for (name, service) in &state.services {
                 for s in service.servers.iter().filter(|s| s.is_here()) {
-                    serves.push(serve_frame(s.number, name, &s.types, s.shared, s.made));
+                    session.put(serve_frame(s.number, name, &s.types, s.shared, s.made));
                 }
             }
             state.changed(&mut after);
-            (session, serves)
+            session
         };
         after.run(&self.graph);
-        let mut unsent = Unsent::new();
-        for frame in serves {
-            session.send(frame, &mut unsent);
-        }
+        self.flush(&session);
         Ok(id)
     }
 
@@ -78,13 +82,19 @@ impl Registry {
             let Some(session) = state.sessions.iter().find(|s| s.left(id)).cloned() else {
                 return;
             };
+            // Nobody else would say that it is over.
+            if !session.had_inlet() {
+                state.sessions.retain(|s| s.number != session.number);
+            }
             // Those who stand in line look again, and find another server or none.
             for server in state.services.values().flat_map(|s| &s.servers) {
                 if let Place::There(its, flow) = &server.at
                     && its.number == session.number
                 {
                     let line = std::mem::take(&mut flow.lock().line);
-                    after.wakers.extend(line.into_iter().filter_map(|(_, w)| w));
+                    after
+                        .wakers
+                        .extend(line.into_iter().filter_map(|s| s.waker));
                 }
             }
             state.changed(&mut after);
@@ -146,15 +156,13 @@ impl Registry {
         for session in &sessions {
             self.tell_taken(session);
             if session.has_backlog() {
-                let mut unsent = Unsent::new();
-                session.flush(&mut unsent);
-                self.tell_unsent(session, unsent);
+                self.flush(session);
             }
         }
     }
 
     fn take_all(&self, session: &Arc<Session>) {
-        loop {
+        for _ in 0..AT_ONCE {
             match session.take() {
                 Came::Frame(lease) => {
                     let made = lease.stamp().published;
@@ -173,6 +181,8 @@ impl Registry {
                 Came::Ended(why) => return self.over(session, &why),
             }
         }
+        // There may be more, and others have their turns before that.
+        self.kick.kick();
     }
 
     /// The error is nonsense, for people.
@@ -187,7 +197,7 @@ impl Registry {
             }) => {
                 Name::new(name).map_err(|error| error.to_string())?;
                 let types = Types::elsewhere(request, reply);
-                self.served_elsewhere(session, server, name, types, shared, made);
+                self.served_elsewhere(session, server, name, types, shared, made)?;
             }
             Some(Frame::Unserve { server }) => {
                 let mut after = After::default();
@@ -227,7 +237,7 @@ impl Registry {
         types: Types,
         shared: bool,
         made: Instant,
-    ) {
+    ) -> Result<(), String> {
         let server = Arc::new(Server {
             number,
             types,
@@ -240,13 +250,15 @@ impl Registry {
         let mut after = After::default();
         let (lost, sessions) = {
             let mut state = self.state.lock();
+            let is_its = |s: &&Arc<Server>| matches!(&s.at, Place::There(its, _) if its.number == session.number);
+            let servers = state.services.values().flat_map(|s| &s.servers);
+            if servers.filter(is_its).count() >= SERVERS_MAX {
+                return Err(format!("more than {SERVERS_MAX} servers"));
+            }
             let service = state.service(name);
-            let known = |s: &Arc<Server>| {
-                s.number == number
-                    && matches!(&s.at, Place::There(its, _) if its.number == session.number)
-            };
-            if service.servers.iter().any(known) {
-                return;
+            let its = service.servers.iter().filter(is_its);
+            if its.into_iter().any(|s| s.number == number) {
+                return Ok(());
             }
             // Two that were made before their nodes had met: the younger one makes way, at its own node.
             let lost: Vec<_> = service
@@ -261,16 +273,18 @@ impl Registry {
                 let is_it = |s: &Server| s.is_here() && lost.contains(&s.number);
                 state.remove(&mut after, is_it);
             }
+            lost.iter().for_each(|lost| state.put_unserve(*lost));
             (lost, state.sessions.clone())
         };
         after.run(&self.graph);
-        for number in lost {
+        for _ in lost {
             let whereabouts = server.whereabouts();
             mproc_runtime::hook::remote(&format!(
                 "service {name:?} is not served here any more: {whereabouts} has served it for longer, and not both are shared"
             ));
-            self.tell_unserved(number, &sessions);
         }
+        sessions.iter().for_each(|session| self.flush(session));
+        Ok(())
     }
 
     /// What other nodes know this one by.
@@ -288,13 +302,8 @@ impl Registry {
         server: u64,
         body: &[u8],
     ) -> Result<(), String> {
-        {
-            let mut taken = session.taken.lock();
-            let taken = taken.entry(server).or_default();
-            taken.came += 1;
-            if taken.came - taken.told > WINDOW {
-                return Err(format!("more than {WINDOW} requests for one server"));
-            }
+        if session.backlog() > BACKLOG_MAX {
+            return Err("it asks, and does not take the answers".into());
         }
         let found = {
             let state = self.state.lock();
@@ -304,6 +313,16 @@ impl Registry {
                 Some((Arc::clone(server), Arc::clone(&service.counts)))
             })
         };
+        // For a server that has ended nothing is counted: who asks will hear of that, and numbers that never were one's cost
+        // nothing.
+        if found.is_some() {
+            let mut taken = session.taken.lock();
+            let taken = taken.entry(server).or_default();
+            taken.came += 1;
+            if taken.came - taken.told > WINDOW {
+                return Err(format!("more than {WINDOW} requests for one server"));
+            }
+        }
         let serving = match found.as_ref().map(|(server, _)| &server.at) {
             Some(Place::Here(local, _)) => {
                 local.serve(body, &self.woken, server, (session.number, call))
@@ -329,7 +348,9 @@ impl Registry {
             }
             (serving, counts) => {
                 let error = serving.err().unwrap_or(ServiceError::NoServer);
-                session.taken.lock().entry(server).or_default().count += 1;
+                if counts.is_some() {
+                    session.taken.lock().entry(server).or_default().count += 1;
+                }
                 let frame = Outgoing::small(failure(call, &error));
                 self.reply(session, frame, counts.as_deref());
             }
@@ -395,30 +416,36 @@ impl Registry {
             let frame = Frame::Taken { server, count };
             session.send(Outgoing::small(frame.to_bytes()), &mut unsent);
         }
+        self.tell_unsent(session, unsent);
     }
 
-    fn taken(&self, session: &Session, server: u64, count: u64) -> Result<(), String> {
-        let state = self.state.lock();
-        let mut servers = state.services.values().flat_map(|s| &s.servers);
-        let flow = servers.find_map(|s| match &s.at {
-            Place::There(its, flow) if its.number == session.number && s.number == server => {
-                Some(flow)
+    fn taken(&self, session: &Arc<Session>, server: u64, count: u64) -> Result<(), String> {
+        let sent = {
+            let mut state = self.state.lock();
+            let State {
+                services, calls, ..
+            } = &mut *state;
+            let mut servers = services.values().flat_map(|s| &s.servers);
+            let flow = servers.find_map(|s| match &s.at {
+                Place::There(its, flow) if its.number == session.number && s.number == server => {
+                    Some(flow)
+                }
+                _ => None,
+            });
+            // It may have ended since.
+            let Some(flow) = flow else {
+                return Ok(());
+            };
+            let mut flow = flow.lock();
+            if count < flow.taken || count > flow.sent {
+                return Err(format!("it has taken {count} of {} requests", flow.sent));
             }
-            _ => None,
-        });
-        // It may have ended since.
-        let Some(flow) = flow else {
-            return Ok(());
+            flow.taken = count;
+            flow.send(session, server, calls)
         };
-        let mut flow = flow.lock();
-        if count < flow.taken || count > flow.sent {
-            return Err(format!("it has taken {count} of {} requests", flow.sent));
-        }
-        flow.taken = count;
-        let wake = flow.in_turn();
-        drop(flow);
-        drop(state);
-        wake.into_iter().for_each(Waker::wake);
+        self.flush(session);
+        let wakers = sent.into_iter().filter_map(|standing| standing.waker);
+        wakers.for_each(Waker::wake);
         Ok(())
     }
 

@@ -53,6 +53,8 @@ mod session;
 mod slot;
 mod snapshot;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use client::Client;
 pub use error::ServiceError;

@@ -12,10 +12,9 @@ use super::serving::{Woken, failure};
 use super::session::{About, Outgoing, Session, Unsent};
 use super::slot::Slot;
 use super::snapshot::{Counts, ServiceSnapshot};
-use super::state::{After, Place, Sent, Server, Service, State, WINDOW};
+use super::state::{After, Place, Server, Service, Standing, State};
 use crate::forked::{Origin, forked};
 use crate::graph::Graph;
-use crate::transport::Remote;
 use mproc_runtime::{Error, ErrorKind, Name, Runtime};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -144,7 +143,7 @@ impl Registry {
         let cannot = format!("cannot serve {name:?}");
         self.declare(&cannot, name, types)?;
         let mut after = After::default();
-        let (number, made, sessions) = {
+        let (number, sessions) = {
             let mut state = self.state.lock();
             if state.closed {
                 return Err(has_ended(&cannot));
@@ -168,14 +167,14 @@ impl Registry {
                 busy: AtomicUsize::new(0),
                 at: Place::Here(server, processor.clone()),
             }));
+            for session in &state.sessions {
+                session.put(serve_frame(number, name, types, shared, made));
+            }
             state.changed(&mut after);
-            (number, made, state.sessions.clone())
+            (number, state.sessions.clone())
         };
         after.run(&self.graph);
-        let mut unsent = Unsent::new();
-        for session in sessions {
-            session.send(serve_frame(number, name, types, shared, made), &mut unsent);
-        }
+        sessions.iter().for_each(|session| self.flush(session));
         Ok(number)
     }
 
@@ -188,22 +187,17 @@ impl Registry {
         let (removed, sessions) = {
             let mut state = self.state.lock();
             let is_it = |server: &Server| server.is_here() && server.number == number;
-            let removed = state.remove(&mut after, is_it);
-            (!removed.is_empty(), state.sessions.clone())
+            let removed = !state.remove(&mut after, is_it).is_empty();
+            if removed {
+                state.put_unserve(number);
+            }
+            (removed, state.sessions.clone())
         };
         after.run(&self.graph);
         if removed {
-            self.tell_unserved(number, &sessions);
+            sessions.iter().for_each(|session| self.flush(session));
         }
         removed
-    }
-
-    pub(super) fn tell_unserved(&self, number: u64, sessions: &[Arc<Session>]) {
-        let mut unsent = Unsent::new();
-        let frame = Frame::Unserve { server: number }.to_bytes();
-        for session in sessions {
-            session.send(Outgoing::small(frame.clone()), &mut unsent);
-        }
     }
 
     /// True if one of this node's servers is there: it may have had to make way for an older one.
@@ -211,6 +205,11 @@ impl Registry {
         let state = self.state.lock();
         let mut servers = state.services.values().flat_map(|s| &s.servers);
         servers.any(|server| server.is_here() && server.number == number)
+    }
+
+    /// True if the node has ended, or belongs to another process.
+    pub(crate) fn has_closed(&self) -> bool {
+        !self.is_here() || self.state.lock().closed
     }
 
     /// How many servers there are that can be called.
@@ -285,82 +284,77 @@ impl Registry {
         Ok(chosen)
     }
 
-    /// Sends a request to a server of another node, or stands in line for that. `None` if it stands in line.
+    /// Sends a request to a server of another node, or stands in line for that. `None` while it stands in line: it is sent from
+    /// there when there is room, whoever is asked first, and then `waker` is woken.
     pub(crate) fn send(
         &self,
         server: &Server,
         call: u64,
         slot: &Arc<Slot>,
-        body: &[u8],
+        body: &Arc<Vec<u8>>,
         waker: &Waker,
     ) -> Option<Result<(), ServiceError>> {
         let Place::There(session, flow) = &server.at else {
             return Some(Err(ServiceError::NoServer));
         };
-        {
-            let waker = waker.clone();
-            let mut flow = flow.lock();
-            // Whoever ends the session closes it before it empties the line.
-            if !session.is_open() {
-                return Some(Err(ServiceError::NoServer));
-            }
-            let room = WINDOW.saturating_sub(flow.sent - flow.taken) as usize;
-            let place = flow.line.iter().position(|(other, _)| *other == call);
-            if place.unwrap_or(flow.line.len()) >= room {
-                let before = match place {
-                    Some(place) => flow.line[place].1.replace(waker),
-                    None => {
-                        flow.line.push_back((call, Some(waker)));
-                        None
-                    }
-                };
-                drop(flow);
-                drop(before);
-                return None;
-            }
-            let before = place.and_then(|place| flow.line.remove(place));
-            flow.sent += 1;
+        let waker = waker.clone();
+        let mut state = self.state.lock();
+        if slot.is_sent() {
+            return Some(Ok(()));
+        }
+        if state.closed {
+            return Some(Err(ServiceError::Closed));
+        }
+        let mut flow = flow.lock();
+        // Whoever ends the session, or takes the server out, says so before it empties the line.
+        if flow.is_over || !session.is_open() {
+            return Some(Err(ServiceError::NoServer));
+        }
+        if let Some(standing) = flow.line.iter_mut().find(|other| other.call == call) {
+            let before = standing.waker.replace(waker);
             drop(flow);
+            drop(state);
             drop(before);
+            return None;
         }
-        {
-            let mut state = self.state.lock();
-            let slot = Arc::clone(slot);
-            let session = session.number;
-            state.calls.insert(call, Sent { session, slot });
-        }
-        let server = server.number;
-        let frame = Outgoing {
-            bytes: Frame::Request { call, server, body }.to_bytes(),
-            about: About::Request(call),
-            made: None,
+        let standing = Standing {
+            call,
+            slot: Arc::clone(slot),
+            body: Arc::clone(body),
+            waker: Some(waker),
         };
-        let mut unsent = Unsent::new();
-        let is_sent = session.send(frame, &mut unsent);
-        self.tell_unsent(session, unsent);
-        if !is_sent {
-            // It ended in between, and its end may have been seen before the call was there to be told.
-            slot.complete(Err(ServiceError::Gone(gone_with(&session.remote))));
-            self.state.lock().calls.remove(&call);
-        }
-        Some(Ok(()))
+        flow.line.push_back(standing);
+        let sent = flow.send(session, server.number, &mut state.calls);
+        let is_sent = slot.is_sent();
+        drop(flow);
+        drop(state);
+        self.flush(session);
+        let others = sent.into_iter().filter(|standing| standing.call != call);
+        let wakers = others.filter_map(|standing| standing.waker);
+        wakers.for_each(Waker::wake);
+        is_sent.then_some(Ok(()))
     }
 
-    /// Leaves the line.
+    /// Sends what was [put](Session::put) to one session, whoever put it, and tells whose request or reply cannot be sent.
+    pub(super) fn flush(&self, session: &Arc<Session>) {
+        let mut unsent = Unsent::new();
+        session.flush(&mut unsent);
+        self.tell_unsent(session, unsent);
+    }
+
+    /// Leaves the line. If it was sent from there meanwhile, it is cancelled.
     pub(crate) fn leave_line(&self, server: &Server, call: u64) {
         let Place::There(_, flow) = &server.at else {
             return;
         };
-        let mut flow = flow.lock();
-        let place = flow.line.iter().position(|(other, _)| *other == call);
-        let before = place.and_then(|place| flow.line.remove(place));
-        let wake = match before {
-            Some(_) => flow.in_turn(),
-            None => Vec::new(),
+        let before = {
+            let mut flow = flow.lock();
+            let place = flow.line.iter().position(|other| other.call == call);
+            place.and_then(|place| flow.line.remove(place))
         };
-        drop(flow);
-        drop(before);
-        wake.into_iter().for_each(Waker::wake);
+        if before.is_none() {
+            self.cancel(server, call);
+        }
     }
 
     /// Nobody waits for a call at another node any more.
@@ -456,16 +450,12 @@ impl Registry {
                 if let Place::There(_, flow) = &server.at {
                     let line = std::mem::take(&mut flow.lock().line);
                     line.into_iter()
-                        .filter_map(|(_, w)| w)
+                        .filter_map(|standing| standing.waker)
                         .for_each(Waker::wake);
                 }
             }
         }
     }
-}
-
-fn gone_with(remote: &Remote) -> String {
-    format!("{} is gone", remote.label)
 }
 
 pub(super) fn serve_frame(

@@ -165,6 +165,11 @@ impl Session {
         Ok(())
     }
 
+    /// True if there is or was a link from the other node: its end is the session's.
+    pub(crate) fn had_inlet(&self) -> bool {
+        self.had_inlet.load(Ordering::Acquire)
+    }
+
     /// True if [`take`](Self::take) may say something new.
     pub(crate) fn has_news(&self) -> bool {
         let inlet = self.inlet.lock();
@@ -209,15 +214,22 @@ impl Session {
 
     /// Sends a frame, or lets it stand in the backlog until there is room. False if the other node is gone.
     pub(crate) fn send(&self, frame: Outgoing, unsent: &mut Unsent) -> bool {
-        {
-            let mut inside = self.inside.lock();
-            if inside.out.is_none() {
-                return false;
-            }
+        let is_put = self.put(frame);
+        if is_put {
+            self.flush(unsent);
+        }
+        is_put
+    }
+
+    /// As [`send`](Self::send), at the next [`flush`](Self::flush): under the registry's lock, so that who serves is told in the
+    /// order in which it changed.
+    pub(crate) fn put(&self, frame: Outgoing) -> bool {
+        let mut inside = self.inside.lock();
+        let is_open = inside.out.is_some();
+        if is_open {
             inside.backlog.push_back(frame);
         }
-        self.flush(unsent);
-        true
+        is_open
     }
 
     /// Sends what there is room for.
@@ -239,7 +251,12 @@ impl Session {
     }
 
     pub(crate) fn has_backlog(&self) -> bool {
-        !self.inside.lock().backlog.is_empty()
+        self.backlog() > 0
+    }
+
+    /// How many frames wait for room.
+    pub(crate) fn backlog(&self) -> usize {
+        self.inside.lock().backlog.len()
     }
 }
 

@@ -10,6 +10,8 @@ use std::task::{Poll, Waker};
 pub(crate) struct Slot {
     /// Set after the result, so that a spinning caller need not lock.
     done: AtomicBool,
+    /// The request was sent. Written and read under the registry's lock, so that no ordering is asked of it.
+    sent: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -36,6 +38,16 @@ impl Slot {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// For the registry, under its lock.
+    pub(crate) fn set_sent(&self) {
+        self.sent.store(true, Ordering::Relaxed);
+    }
+
+    /// For the registry, under its lock.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_done(&self) -> bool {

@@ -1,8 +1,9 @@
 //! What a registry knows: services, their servers, and requests on their way.
 
 use super::error::ServiceError;
+use super::frame::Frame;
 use super::local::{AnyLocal, Types};
-use super::session::Session;
+use super::session::{About, Outgoing, Session};
 use super::slot::Slot;
 use super::snapshot::Counts;
 use crate::events::Event;
@@ -76,8 +77,19 @@ pub(crate) enum Place {
 pub(crate) struct Flow {
     pub(super) sent: u64,
     pub(super) taken: u64,
-    /// Calls, with whom to wake when it is their turn.
-    pub(super) line: VecDeque<(u64, Option<Waker>)>,
+    /// Requests that wait for room in the window, in the order in which they came.
+    pub(super) line: VecDeque<Standing>,
+    /// Nobody serves there any more: those who stood in line look for another server.
+    pub(super) is_over: bool,
+}
+
+/// A request that stands in line. It needs nobody to be sent: so it keeps its place in the order, whenever its caller looks.
+pub(crate) struct Standing {
+    pub(super) call: u64,
+    pub(super) slot: Arc<Slot>,
+    pub(super) body: Arc<Vec<u8>>,
+    /// Whom to wake when it is sent, or when nobody serves any more.
+    pub(super) waker: Option<Waker>,
 }
 
 impl Server {
@@ -175,6 +187,14 @@ impl State {
         }
     }
 
+    /// A server of this node has ended: tells all others, behind what they were told before, when they are flushed.
+    pub(super) fn put_unserve(&self, server: u64) {
+        let frame = Frame::Unserve { server }.to_bytes();
+        for session in &self.sessions {
+            session.put(Outgoing::small(frame.clone()));
+        }
+    }
+
     /// Takes servers out.
     pub(super) fn remove(
         &mut self,
@@ -191,12 +211,20 @@ impl State {
         }
         for server in &removed {
             if let Place::There(_, flow) = &server.at {
-                let line = std::mem::take(&mut flow.lock().line);
-                after.wakers.extend(line.into_iter().filter_map(|(_, w)| w));
+                let mut flow = flow.lock();
+                flow.is_over = true;
+                let line = std::mem::take(&mut flow.line);
+                drop(flow);
+                after
+                    .wakers
+                    .extend(line.into_iter().filter_map(|s| s.waker));
             }
         }
         after.dropped.extend(removed.iter().cloned());
         self.changed(after);
+        // What is known only because others served it once is forgotten.
+        self.services
+            .retain(|_, s| s.types.is_some() || !s.servers.is_empty() || !s.waiting.is_empty());
         removed
     }
 }
@@ -233,10 +261,38 @@ impl Service {
 }
 
 impl Flow {
-    /// Those whose turn it is. They keep their places until they come.
-    pub(super) fn in_turn(&mut self) -> Vec<Waker> {
-        let room = WINDOW.saturating_sub(self.sent - self.taken) as usize;
-        let turn = self.line.iter_mut().take(room);
-        turn.filter_map(|(_, waker)| waker.take()).collect()
+    /// Puts as many requests into the session's backlog as there is room for; their callers are to be woken. Under the
+    /// registry's lock, so that all requests to one server are sent in the order in which they came.
+    pub(super) fn send(
+        &mut self,
+        session: &Session,
+        server: u64,
+        calls: &mut BTreeMap<u64, Sent>,
+    ) -> Vec<Standing> {
+        let mut sent = Vec::new();
+        while self.sent - self.taken < WINDOW
+            && let Some(standing) = self.line.pop_front()
+        {
+            let Standing {
+                call, slot, body, ..
+            } = &standing;
+            let (call, body) = (*call, body.as_slice());
+            let frame = Outgoing {
+                bytes: Frame::Request { call, server, body }.to_bytes(),
+                about: About::Request(call),
+                made: None,
+            };
+            if !session.put(frame) {
+                // It has ended just now: whoever ends it empties the line, and they look for another server.
+                self.line.push_front(standing);
+                break;
+            }
+            self.sent += 1;
+            slot.set_sent();
+            let (session, slot) = (session.number, Arc::clone(slot));
+            calls.insert(call, Sent { session, slot });
+            sent.push(standing);
+        }
+        sent
     }
 }

@@ -4,8 +4,8 @@ use super::messages::{TaskEnd, TaskReply, TaskRequest};
 use crate::graph::Graph;
 use crate::services::{ServeOptions, Served};
 use mproc_runtime::{
-    Address, CallError, Closure, Cx, Error, Exit, Handle, Outcome, Processor, ReplyToken, Runtime,
-    closure,
+    Address, AfterPanic, CallError, Closure, Cx, Error, Exit, Handle, Outcome, Processor,
+    ReplyToken, Runtime, closure,
 };
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -304,6 +304,11 @@ where
     F: Clone + Send + 'static,
     R: Send + 'static,
 {
+    /// What panics here is the user's code about one goal: how it is accepted, cloned or dropped. The others go on.
+    fn on_panic(&mut self, _: &str) -> AfterPanic {
+        AfterPanic::GoOn
+    }
+
     fn stopped(&mut self, _: &Exit, _: &mut Cx<'_, Self>) {
         for task in std::mem::take(&mut self.tasks).into_values() {
             task.shared.request_cancel();
@@ -357,7 +362,13 @@ where
                 };
                 match task.feedback(after) {
                     Some(reply) => Ok(reply),
-                    None => cx.reply_later(|token| task.wait_for_feedback.push((after, token))),
+                    None => {
+                        // Who asks again and again, each time for a while, leaves nothing behind.
+                        let gone = |(_, token): &mut (u64, Token<F, R>)| token.is_cancelled();
+                        let gone: Vec<_> = task.wait_for_feedback.extract_if(.., gone).collect();
+                        drop(gone);
+                        cx.reply_later(|token| task.wait_for_feedback.push((after, token)))
+                    }
                 }
             }
             TaskRequest::Cancel { id } => {

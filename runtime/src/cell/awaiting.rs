@@ -24,7 +24,7 @@ use crate::exit::Exit;
 use crate::mailbox::Control;
 use crate::processor::Processor;
 use crate::sync::Relaxed;
-use crate::tasks::{PollsHandler, PollsInside, Run, Task, TaskWake};
+use crate::tasks::{PollsHandler, PollsInside, Run, Task, TaskWake, Woken};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -43,8 +43,14 @@ impl<P: Processor> Cell<P> {
         let tasks = local.tasks.get_or_insert_default();
         let (key, wake) = tasks.add(self, run, holds, name);
         local.held |= holds;
-        local.woken.push_back(key);
+        local.woken.push_back(self.woken(key));
         wake
+    }
+
+    /// The task with this number, woken now: it stands behind all that came before.
+    fn woken(&self, key: u64) -> Woken {
+        let arrival = self.driver.next_arrival().unwrap_or(0);
+        Woken { key, arrival }
     }
 
     /// A task is to be polled again. From any thread; the task's `queued` says that it is not in the queue yet.
@@ -53,7 +59,8 @@ impl<P: Processor> Cell<P> {
         if lanes.ended().is_some() {
             return;
         }
-        lanes.rare().woken.push_back(key);
+        // Under the lock, so that numbers stand in order.
+        lanes.rare().woken.push_back(self.woken(key));
         let schedule = lanes.schedule_for_control();
         drop(lanes);
         self.flags().own.attention.store(true, Relaxed);
@@ -79,7 +86,7 @@ impl<P: Processor> Cell<P> {
 
     /// Polls the next task that was woken. False if there is none.
     pub(super) fn step_task(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) -> bool {
-        while let Some(key) = local.woken.pop_front() {
+        while let Some(Woken { key, .. }) = local.woken.pop_front() {
             let task = local.tasks.as_mut().and_then(|tasks| tasks.take(key));
             if let Some(task) = task {
                 self.poll_task(processor, local, key, task);
@@ -127,6 +134,8 @@ impl<P: Processor> Cell<P> {
             Ok(Poll::Ready(())) => {
                 local.forget_task(key);
                 task.wake.is_over();
+                // A silence begins when a message is dealt with, not when its handler has returned.
+                local.messages += u64::from(task.holds);
                 task.run
                     .finish(processor, &mut Cx::new(self, local, Promise::none()));
             }
@@ -143,8 +152,14 @@ impl<P: Processor> Cell<P> {
     }
 
     fn run_entries(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) {
-        for entry in self.take_entries() {
-            entry(processor, &mut Cx::new(self, local, Promise::none()));
+        let mut entries = self.take_entries();
+        while let Some(entry) = entries.pop_front() {
+            let cx = &mut Cx::new(self, local, Promise::none());
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| entry(processor, cx))) {
+                // Those behind it have not run, and say so.
+                self.quietly("drop", || drop(entries));
+                resume_unwind(payload);
+            }
         }
     }
 
@@ -209,7 +224,9 @@ impl<P: Processor> Local<P> {
         let Some(tasks) = &mut self.tasks else {
             return;
         };
-        self.woken.extend(tasks.forget(key));
+        // It has waited for its turn: nothing that came meanwhile goes first.
+        let next = tasks.forget(key);
+        self.woken.extend(next.map(|key| Woken { key, arrival: 0 }));
         self.held = tasks.hold();
         if tasks.is_empty() {
             self.tasks = None;

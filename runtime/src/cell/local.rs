@@ -8,7 +8,7 @@ use crate::outbox::Outbox;
 use crate::parcels::Parcels;
 use crate::processor::Processor;
 use crate::queue::Items as _;
-use crate::tasks::Tasks;
+use crate::tasks::{Tasks, Woken};
 use crate::timer::Deadline;
 use crate::timers::Timers;
 use crate::waits_for::Keeper;
@@ -51,14 +51,14 @@ pub(crate) struct Local<P: Processor> {
     /// The future of a handler is not done: nothing else enters the processor. See `awaiting.rs`.
     pub(super) held: bool,
     /// Tasks that are to be polled.
-    pub(super) woken: VecDeque<u64>,
+    pub(super) woken: VecDeque<Woken>,
     pub(super) tasks: Option<Box<Tasks<P>>>,
     pub(super) outbox: Outbox,
     /// How many of these are counted in the mailbox's `Rare`.
     pub(super) outbox_counted: u64,
     pub(super) outbox_deadline: Option<Deadline>,
     pub(super) waker: Option<Waker>,
-    /// How many messages and items of subscriptions were taken.
+    /// How many messages and items of subscriptions were taken, and how many futures of handlers were done.
     pub(crate) messages: u64,
     pub(crate) timers: Timers<P>,
     pub(crate) lanes: Vec<LaneSlot<P>>,

@@ -514,29 +514,45 @@ impl<P: Processor> AnyCell for Cell<P> {
     }
 
     fn head(&self) -> Option<u64> {
-        let (mut head, ready) = {
+        let (message, ready, woken, is_urgent, is_high) = {
             let lanes = self.lanes().lock();
-            if !lanes.normal.own.signals.is_empty() || lanes.high_len() > 0 {
+            if !lanes.normal.own.signals.is_empty() {
                 return Some(0);
             }
-            let ready = match lanes.rare.as_deref() {
-                Some(rare) if !rare.control.is_empty() => return Some(0),
-                Some(rare) => rare.ready.iter().copied().collect(),
-                None => Vec::new(),
-            };
-            (lanes.normal.items().front_arrival(), ready)
+            let rare = lanes.rare.as_deref();
+            let ready: Vec<_> = rare.map_or(Vec::new(), |r| r.ready.iter().copied().collect());
+            (
+                lanes.normal.items().front_arrival(),
+                ready,
+                rare.and_then(|r| r.woken.front().copied()),
+                rare.is_some_and(|r| !r.control.is_empty()),
+                lanes.high_len() > 0,
+            )
         };
         let first = |body: &mut Body<'_, P>| {
             let is_up = body.is_up();
             let local = &*body.local;
-            if !is_up || !local.control.is_empty() {
+            if !is_up {
                 return Some(0);
             }
-            for id in ready.iter().chain(&local.ready) {
-                let lane = local.lane(*id).and_then(|lane| lane.head());
-                head = [head, lane].into_iter().flatten().min();
+            let woken = [woken, local.woken.front().copied()].into_iter().flatten();
+            let woken = woken.map(|woken| woken.arrival).min();
+            if local.held {
+                // Whatever else is there waits for the future of a handler: see `awaiting.rs`.
+                return woken;
             }
-            [head, local.batch.front_arrival()]
+            if is_urgent || !local.control.is_empty() {
+                return Some(0);
+            }
+            if local.stalled && !local.pass {
+                return woken;
+            }
+            if is_high {
+                return Some(0);
+            }
+            let lanes = ready.iter().chain(&local.ready);
+            let lane = lanes.filter_map(|id| local.lane(*id)?.head()).min();
+            [woken, message, lane, local.batch.front_arrival()]
                 .into_iter()
                 .flatten()
                 .min()

@@ -252,6 +252,7 @@ impl<P: Processor> Cell<P> {
                 Err(payload) => hook::panic(&self.name, "drop", &panic_message(&*payload)),
             }
         }
+        local.timers.forget_clock();
         for slot in 0..local.lanes.len() {
             let id = crate::mailbox::LaneId {
                 slot: slot as u32,

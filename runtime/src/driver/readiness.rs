@@ -141,6 +141,11 @@ struct AtDeadline(Weak<DriverCore>);
 impl Wake for AtDeadline {
     fn wake(self: Arc<Self>) {
         if let Some(driver) = self.0.upgrade() {
+            // It may have been woken before its time, with all others who wait (`TimeKeeper::wake_all`), and was taken out of
+            // the alarm for that. Back first, then the look: if the time has come in between, the look finds it.
+            if let Some((_, alarm)) = &mut driver.readiness.state.lock().alarm {
+                let _rung = alarm.poll(&Waker::from(self));
+            }
             driver.look_for_others();
         }
     }

@@ -10,7 +10,7 @@ use crate::dead_letters::DropCause;
 use crate::error::CallError;
 use crate::exit::Exit;
 use crate::parcel::Parcel;
-use crate::pending::{CutShort, Operation, Pending};
+use crate::pending::{CleanUp, CleansUp, CutShort, Operation, Pending};
 use crate::processor::Processor;
 use crate::queue::{Reserve, Waiter};
 use crate::runtime::RuntimeCore;
@@ -91,6 +91,7 @@ impl<P: Processor> AsyncHandle<P> {
             state: Mutex::new(State {
                 work: Some(Box::new(work)),
                 cancelled: false,
+                taken_back: false,
                 answered: false,
                 result: None,
                 waker: None,
@@ -125,6 +126,8 @@ struct State<P: Processor, T> {
     /// Until it runs, or is taken back.
     work: Option<Work<P, T>>,
     cancelled: bool,
+    /// By the caller that gave up: it has not run, and will not.
+    taken_back: bool,
     answered: bool,
     result: Option<Result<T, CallError>>,
     waker: Option<Waker>,
@@ -147,6 +150,19 @@ impl<P: Processor, T: Send + 'static> Entering<P, T> {
         let result = work(processor, cx);
         promise.answer(Ok(result));
         true
+    }
+}
+
+/// An update in line for a handler's future. If that panics, it is dropped there, and tells whoever waits: perhaps somebody
+/// else than the future, which may have given it away.
+struct AtOnce<P: Processor, T: Send + 'static>(Option<Entering<P, T>>);
+
+impl<P: Processor, T: Send + 'static> Drop for AtOnce<P, T> {
+    fn drop(&mut self) {
+        if let Some(Entering(update)) = self.0.take() {
+            let _work = update.take_work();
+            update.answer(Err(discarded(None)));
+        }
     }
 }
 
@@ -180,9 +196,11 @@ impl<P: Processor, T: Send + 'static> Update<P, T> {
     /// In the future of a handler of the target: it runs when the poll has returned.
     fn begin_at_once(self: Arc<Self>) -> Result<(), CallError> {
         let target = self.target.clone();
-        let entering = Entering(self.clone());
+        let mut at_once = AtOnce(Some(Entering(self.clone())));
         let queued = target.cell.add_entry(Box::new(move |processor, cx| {
-            let _taken_back = entering.run(processor, cx, false);
+            if let Some(entering) = at_once.0.take() {
+                let _taken_back = entering.run(processor, cx, false);
+            }
         }));
         if queued { Ok(()) } else { Err(self.stopped()) }
     }
@@ -245,10 +263,12 @@ impl<P: Processor, T: Send + 'static> ReplySlot<T> for Update<P, T> {
     fn answer(&self, result: Result<T, CallError>) {
         let waker = {
             let mut state = self.state.lock();
-            if state.cancelled || std::mem::replace(&mut state.answered, true) {
+            if std::mem::replace(&mut state.answered, true) {
                 return;
             }
-            state.result = Some(result);
+            if !state.cancelled {
+                state.result = Some(result);
+            }
             state.waker.take()
         };
         // Release pairs with the Acquire in `is_done`.
@@ -328,8 +348,13 @@ impl<P: Processor, T: Send + 'static> Operation<T, CallError> for Update<P, T> {
         let _dropped = {
             let mut state = self.state.lock();
             state.cancelled = true;
+            state.taken_back |= state.work.is_some();
             (state.work.take(), state.result.take(), state.waker.take())
         };
+    }
+
+    fn clean_up(self: Arc<Self>) -> Option<CleanUp> {
+        Some(CleanUp::of(self))
     }
 
     fn refuse_to_block(&self) -> Option<CallError> {
@@ -350,5 +375,20 @@ impl<P: Processor, T: Send + 'static> Operation<T, CallError> for Update<P, T> {
 
     fn limit(&self) -> Duration {
         self.target.runtime().options.call_limit
+    }
+}
+
+/// Work that has begun goes on.
+impl<P: Processor, T: Send + 'static> CleansUp for Update<P, T> {
+    fn poll_over(&self, waker: &Waker) -> bool {
+        // As in `Operation::poll`.
+        let mut waker = Some(waker.clone());
+        let mut state = self.state.lock();
+        if state.taken_back || state.answered {
+            return true;
+        }
+        std::mem::swap(&mut state.waker, &mut waker);
+        drop(state);
+        false
     }
 }

@@ -115,7 +115,7 @@ fn model() -> Model {
 impl Model {
     /// Runs what is ready, which is to have the future polled once.
     fn first_poll(&self) -> Waker {
-        while self.manual.spin_some(8).unwrap() > 0 {}
+        while self.manual.spin_some(8).unwrap().handled > 0 {}
         self.waker.lock().take().unwrap()
     }
 

@@ -71,6 +71,14 @@ pub(crate) trait Run<P: Processor> {
     fn refuse(self: Box<Self>, exit: &Exit);
 }
 
+/// A task that is to be polled, in line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Woken {
+    pub(crate) key: u64,
+    /// Its arrival number, on drivers that serve in that order; else 0.
+    pub(crate) arrival: u64,
+}
+
 /// A future of a processor.
 pub(crate) struct Task<P: Processor> {
     pub(crate) run: Box<dyn Run<P>>,

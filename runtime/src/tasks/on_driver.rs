@@ -8,7 +8,7 @@ use crate::driver::{Driver, DriverCore, Manual, OnDriver, Pool, spawn_cell};
 use crate::error::{CallError, Outcome, SpawnError};
 use crate::exit::Exit;
 use crate::mailbox::MailboxOptions;
-use crate::pending::{CutShort, Operation, Pending};
+use crate::pending::{CleanUp, CleansUp, CutShort, Operation, Pending};
 use crate::processor::Processor;
 use crate::queue::Waiter;
 use crate::runtime::RuntimeCore;
@@ -40,6 +40,18 @@ impl<T: Send + 'static> Processor for OneTask<T> {
             cell.add_task(local, Box::new(task), true, || "task");
         }
         Ok(())
+    }
+
+    /// Its driver has ended before it was started.
+    fn stopped(&mut self, exit: &Exit, cx: &mut Cx<'_, Self>) {
+        if let Some(mut task) = self.task.take() {
+            let runtime = cx.runtime();
+            let hook = &runtime.core().options.polls_inside;
+            if hook.run(|| task.future = None).is_none() {
+                task.future = None;
+            }
+            Box::new(task).refuse(exit);
+        }
     }
 }
 
@@ -82,7 +94,10 @@ struct TaskResult<T> {
 }
 
 struct State<T> {
+    /// The future is gone.
     answered: bool,
+    /// Nobody waits for the result.
+    cancelled: bool,
     result: Option<Result<T, CallError>>,
     waker: Option<Waker>,
 }
@@ -94,7 +109,9 @@ impl<T: Send + 'static> ReplySlot<T> for TaskResult<T> {
             if std::mem::replace(&mut state.answered, true) {
                 return;
             }
-            state.result = Some(result);
+            if !state.cancelled {
+                state.result = Some(result);
+            }
             state.waker.take()
         };
         // Release pairs with the Acquire in `is_done`.
@@ -159,10 +176,14 @@ impl<T: Send + 'static> Operation<T, CallError> for TaskOperation<T> {
         // Dropped after the lock is released: drops of a result and a waker are the user's code.
         let _dropped = {
             let mut state = self.result.state.lock();
-            state.answered = true;
+            state.cancelled = true;
             (state.result.take(), state.waker.take())
         };
         self.task.kill();
+    }
+
+    fn clean_up(self: Arc<Self>) -> Option<CleanUp> {
+        Some(CleanUp::of(self))
     }
 
     fn refuse_to_block(&self) -> Option<CallError> {
@@ -185,6 +206,21 @@ impl<T: Send + 'static> Operation<T, CallError> for TaskOperation<T> {
     }
 }
 
+/// Until its driver has dropped the future.
+impl<T: Send + 'static> CleansUp for TaskOperation<T> {
+    fn poll_over(&self, waker: &Waker) -> bool {
+        // As in `Operation::poll`.
+        let mut waker = Some(waker.clone());
+        let mut state = self.result.state.lock();
+        if state.answered {
+            return true;
+        }
+        std::mem::swap(&mut state.waker, &mut waker);
+        drop(state);
+        false
+    }
+}
+
 /// The caller sees to it that the future is `Send` (`movable`), or that this is the driver's thread.
 fn spawn_task<T: Send + 'static>(
     driver: &Arc<DriverCore>,
@@ -198,6 +234,7 @@ fn spawn_task<T: Send + 'static>(
         done: AtomicBool::new(false),
         state: Mutex::new(State {
             answered: false,
+            cancelled: false,
             result: None,
             waker: None,
         }),

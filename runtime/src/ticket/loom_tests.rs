@@ -46,12 +46,12 @@ fn in_line() -> (Manual, Address<Counter>, Ticket<u32>) {
 
 /// Handles all that comes until `other` is over, and returns how many messages were handled.
 fn handle_all(manual: &Manual, counter: &Address<Counter>, other: thread::JoinHandle<()>) -> u32 {
-    while manual.spin_some(8).unwrap() > 0 {}
+    while manual.spin_some(8).unwrap().handled > 0 {}
     other.join().unwrap();
-    while manual.spin_some(8).unwrap() > 0 {}
+    while manual.spin_some(8).unwrap().handled > 0 {}
     // No place is lost, and none is kept for somebody who is gone.
     assert!(counter.try_send(Count).is_ok());
-    while manual.spin_some(8).unwrap() > 0 {}
+    while manual.spin_some(8).unwrap().handled > 0 {}
     manual.enter(counter, |counter, _| counter.0).unwrap() - 1
 }
 
@@ -98,10 +98,10 @@ fn loom_a_cancel_that_waits_returns_when_nothing_goes_on() {
         let canceller = thread::spawn(move || {
             assert!(ticket.cancel_and_wait(Duration::MAX));
         });
-        while manual.spin_some(8).unwrap() > 0 {}
+        while manual.spin_some(8).unwrap().handled > 0 {}
         canceller.join().unwrap();
         let before = manual.enter(&counter, |counter, _| counter.0).unwrap();
-        while manual.spin_some(8).unwrap() > 0 {}
+        while manual.spin_some(8).unwrap().handled > 0 {}
         // Whoever waited has been told the truth: nothing of the call was handled afterwards.
         assert_eq!(
             manual.enter(&counter, |counter, _| counter.0).unwrap(),

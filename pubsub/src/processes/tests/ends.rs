@@ -38,12 +38,14 @@ fn link_that_its_publisher_closes_is_drained_first() {
         Carried::Gone
     );
     assert_eq!(pair.subscription.sample().0.bytes(), b"last");
+    // Not before its subscriber has left.
+    assert!(pair.topic.scene.change(|state| state.left.is_empty()));
     let why = pair.subscription.end();
     assert!(why.contains("the publisher has ended"), "{why}");
     until("nothing is linked", || {
         pair.a.snapshot().links + pair.b.snapshot().links == 0
     });
-    assert!(pair.topic.scene.change(|state| state.left.is_empty()));
+    pair.topic.wait_until_left(0);
 }
 
 #[test]
