@@ -16,7 +16,8 @@ use crate::runtime::{Runtime, RuntimeCore};
 use crate::sync::{Mutex, PlainFlag, Relaxed};
 use crate::world::this_thread;
 use std::cell::RefCell;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -159,6 +160,23 @@ pub(crate) fn wait_for_clean_up(runtime: &RuntimeCore, left: Vec<CleanUp>) {
     let _over = runtime.block_until_watching(deadline, Some(&interrupts), look);
 }
 
+/// Wakes a thread that runs a future, and says so while it does not sleep yet.
+struct Woken {
+    is_woken: PlainFlag,
+    thread: Waker,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.thread.wake_by_ref();
+        self.is_woken.store(true, Relaxed);
+    }
+}
+
 impl Runtime {
     /// What Ctrl-C does to threads that wait. It does not end the node; [`request_shutdown`](Self::request_shutdown) does. For
     /// programs that handle signals themselves: from any thread, though not inside a signal handler.
@@ -221,11 +239,25 @@ impl Runtime {
         let core = self.core();
         let interrupts = WatchesInterrupts::new(core, &core.world.waker());
         let mut future = Box::pin(future);
-        let done = core.block_until_watching(None, Some(&interrupts), |waker| {
-            let _polls = PollsFuture::here();
-            match future.as_mut().poll(&mut Context::from_waker(waker)) {
+        let woken = Arc::new(Woken {
+            is_woken: PlainFlag::new(false),
+            thread: core.world.waker(),
+        });
+        let waker = Waker::from(woken.clone());
+        let done = core.block_until_watching(None, Some(&interrupts), |_| {
+            // Relaxed, here and below: the waker of the thread orders what the wake is about; this only spares the sleep.
+            woken.is_woken.store(false, Relaxed);
+            let polled = {
+                let _polls = PollsFuture::here();
+                future.as_mut().poll(&mut Context::from_waker(&waker))
+            };
+            match polled {
                 Poll::Ready(output) => Some(output),
-                Poll::Pending => None,
+                Poll::Pending => {
+                    // As a wait that blocks does. If it was woken, the thread does not sleep behind this.
+                    core.spin_until(|| woken.is_woken.load(Relaxed));
+                    None
+                }
             }
         });
         done.map_err(|_| {

@@ -23,6 +23,9 @@ struct State {
     deadlines: Option<Deadlines<Arc<Mutex<Bell>>>>,
     /// Wakes the thread, once it runs.
     thread: Option<Waker>,
+    /// When the thread looks again by itself. It may be for a limit that was taken out meanwhile: who awaits one thing after the
+    /// other has one look in vain at the end, and not a thread woken for each.
+    looks_at: Option<Instant>,
     running: bool,
     ending: bool,
 }
@@ -73,11 +76,11 @@ impl Alarm {
                     .deadlines
                     .get_or_insert_with(Deadlines::new)
                     .add(at, bell.clone());
-                let first = state.deadlines.as_ref().and_then(Deadlines::nearest) == Some(at);
+                let is_too_late = state.looks_at.is_none_or(|looks_at| at < looks_at);
                 let start = !std::mem::replace(&mut state.running, true);
                 (
                     deadline,
-                    first.then(|| state.thread.clone()).flatten(),
+                    is_too_late.then(|| state.thread.clone()).flatten(),
                     start,
                 )
             };
@@ -183,6 +186,7 @@ impl TimeKeeper {
                     }
                     next = deadlines.nearest();
                 }
+                state.looks_at = if due.is_empty() { next } else { Some(now) };
                 (due, next)
             };
             if due.is_empty() {
