@@ -93,9 +93,7 @@ fn main() -> mproc::Result<()> {
     let waiter = restaurant.spawn("waiter", Waiter { served: 0, kitchen })?;
     let mut meals = Vec::new();
     for table in [1, 2] {
-        let mut meal = waiter.call(Order(table));
-        meal.begin();
-        meals.push(meal);
+        meals.push(waiter.call(Order(table)).start());
     }
     let door = restaurant.spawn("door", Door { guests: 0 })?;
     // A task on the same driver, with a result.
