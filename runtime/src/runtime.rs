@@ -539,8 +539,12 @@ impl Runtime {
         &self.core.dead_letters
     }
 
-    /// What is known of the program now.
+    /// What is known of the program now. Nothing in a child that was forked from the process that made the node.
     pub fn snapshot(&self) -> Snapshot {
+        if !self.core.is_here() {
+            // A lock may be held here by a thread that the child does not have.
+            return Snapshot::default();
+        }
         let drivers = self.core.drivers();
         // A processor that ends while we count is among the living or in the sums of those that have ended. So that it is in
         // one of them and not in both, count again if any has ended meanwhile.
