@@ -1,6 +1,7 @@
 //! The way from a future into the state of its processor.
 
 use super::is_in_handler_future_of;
+use super::reply::Reply;
 use crate::address::Address;
 use crate::call::discarded;
 use crate::cell::{CellRef, Refused};
@@ -15,7 +16,7 @@ use crate::processor::Processor;
 use crate::queue::{Reserve, Waiter};
 use crate::runtime::RuntimeCore;
 use crate::spill::spill;
-use crate::sync::{Acquire, AtomicBool, Mutex, Release};
+use crate::sync::Mutex;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
@@ -87,15 +88,8 @@ impl<P: Processor> AsyncHandle<P> {
     ) -> Pending<T> {
         Pending::new(Arc::new(Update {
             target: self.0.clone(),
-            done: AtomicBool::new(false),
-            state: Mutex::new(State {
-                work: Some(Box::new(work)),
-                cancelled: false,
-                taken_back: false,
-                answered: false,
-                result: None,
-                waker: None,
-            }),
+            work: Mutex::new(Some(Box::new(work))),
+            reply: Reply::new(),
         }))
     }
 }
@@ -117,20 +111,9 @@ type Work<P, T> = Box<dyn FnOnce(&mut P, &mut Cx<'_, P>) -> T + Send>;
 /// An update on its way: as a call, with work in the place of a message.
 struct Update<P: Processor, T> {
     target: Address<P>,
-    /// Set after `state.result`.
-    done: AtomicBool,
-    state: Mutex<State<P, T>>,
-}
-
-struct State<P: Processor, T> {
     /// Until it runs, or is taken back.
-    work: Option<Work<P, T>>,
-    cancelled: bool,
-    /// By the caller that gave up: it has not run, and will not.
-    taken_back: bool,
-    answered: bool,
-    result: Option<Result<T, CallError>>,
-    waker: Option<Waker>,
+    work: Mutex<Option<Work<P, T>>>,
+    reply: Reply<T>,
 }
 
 /// An update in a mailbox, or in line for a handler's future.
@@ -186,7 +169,7 @@ impl<P: Processor, T: Send + 'static> Parcel<P> for Entering<P, T> {
 
 impl<P: Processor, T: Send + 'static> Update<P, T> {
     fn take_work(&self) -> Option<Work<P, T>> {
-        self.state.lock().work.take()
+        self.work.lock().take()
     }
 
     fn stopped(&self) -> CallError {
@@ -261,21 +244,7 @@ impl<P: Processor, T: Send + 'static> Update<P, T> {
 
 impl<P: Processor, T: Send + 'static> ReplySlot<T> for Update<P, T> {
     fn answer(&self, result: Result<T, CallError>) {
-        let waker = {
-            let mut state = self.state.lock();
-            if std::mem::replace(&mut state.answered, true) {
-                return;
-            }
-            if !state.cancelled {
-                state.result = Some(result);
-            }
-            state.waker.take()
-        };
-        // Release pairs with the Acquire in `is_done`.
-        self.done.store(true, Release);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.reply.answer(result);
     }
 
     fn hand_on(&self, _: Option<CellRef>) -> bool {
@@ -283,7 +252,7 @@ impl<P: Processor, T: Send + 'static> ReplySlot<T> for Update<P, T> {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.state.lock().cancelled
+        self.reply.is_cancelled()
     }
 
     // What enters the state does so in one go: nobody asks.
@@ -326,31 +295,17 @@ impl<P: Processor, T: Send + 'static> Operation<T, CallError> for Update<P, T> {
     }
 
     fn poll(&self, waker: &Waker) -> Poll<Result<T, CallError>> {
-        // Made before the lock is taken and dropped after it: a waker's clone and drop are the user's code.
-        let mut waker = (!self.is_done()).then(|| waker.clone());
-        let mut state = self.state.lock();
-        match state.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                std::mem::swap(&mut state.waker, &mut waker);
-                Poll::Pending
-            }
-        }
+        self.reply.poll(waker)
     }
 
     fn is_done(&self) -> bool {
-        self.done.load(Acquire)
+        self.reply.is_done()
     }
 
     fn abandon(&self, ticket: &mut Waiter) {
         self.target.cell.resign(self.target.lane, ticket);
-        // Dropped after the lock is released: the drop of what the work holds is the user's code.
-        let _dropped = {
-            let mut state = self.state.lock();
-            state.cancelled = true;
-            state.taken_back |= state.work.is_some();
-            (state.work.take(), state.result.take(), state.waker.take())
-        };
+        let taken_back = self.take_work();
+        self.reply.cancel(taken_back.is_some());
     }
 
     fn clean_up(self: Arc<Self>) -> Option<CleanUp> {
@@ -381,14 +336,6 @@ impl<P: Processor, T: Send + 'static> Operation<T, CallError> for Update<P, T> {
 /// Work that has begun goes on.
 impl<P: Processor, T: Send + 'static> CleansUp for Update<P, T> {
     fn poll_over(&self, waker: &Waker) -> bool {
-        // As in `Operation::poll`.
-        let mut waker = Some(waker.clone());
-        let mut state = self.state.lock();
-        if state.taken_back || state.answered {
-            return true;
-        }
-        std::mem::swap(&mut state.waker, &mut waker);
-        drop(state);
-        false
+        self.reply.poll_over(waker)
     }
 }

@@ -32,6 +32,7 @@ mod hook;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod on_driver;
+mod reply;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
 mod spawned;

@@ -1,5 +1,6 @@
 //! Tasks made on a driver: futures with a processor of their own, and a result.
 
+use super::reply::Reply;
 use super::{Kept, Run};
 use crate::address::Address;
 use crate::cell::CellRef;
@@ -12,7 +13,6 @@ use crate::pending::{CleanUp, CleansUp, CutShort, Operation, Pending};
 use crate::processor::Processor;
 use crate::queue::Waiter;
 use crate::runtime::RuntimeCore;
-use crate::sync::{Acquire, AtomicBool, Mutex, Release};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,39 +86,9 @@ impl<T: Send + 'static> Run<OneTask<T>> for Running<T> {
     }
 }
 
-/// The result of a task, and who waits for it.
-struct TaskResult<T> {
-    /// Set after `state.result`.
-    done: AtomicBool,
-    state: Mutex<State<T>>,
-}
-
-struct State<T> {
-    /// The future is gone.
-    answered: bool,
-    /// Nobody waits for the result.
-    cancelled: bool,
-    result: Option<Result<T, CallError>>,
-    waker: Option<Waker>,
-}
-
-impl<T: Send + 'static> ReplySlot<T> for TaskResult<T> {
+impl<T: Send + 'static> ReplySlot<T> for Reply<T> {
     fn answer(&self, result: Result<T, CallError>) {
-        let waker = {
-            let mut state = self.state.lock();
-            if std::mem::replace(&mut state.answered, true) {
-                return;
-            }
-            if !state.cancelled {
-                state.result = Some(result);
-            }
-            state.waker.take()
-        };
-        // Release pairs with the Acquire in `is_done`.
-        self.done.store(true, Release);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        Self::answer(self, result);
     }
 
     fn hand_on(&self, _: Option<CellRef>) -> bool {
@@ -136,7 +106,7 @@ impl<T: Send + 'static> ReplySlot<T> for TaskResult<T> {
 /// What waits for a task.
 struct TaskOperation<T: Send + 'static> {
     task: Address<OneTask<T>>,
-    result: Arc<TaskResult<T>>,
+    result: Arc<Reply<T>>,
 }
 
 impl<T: Send + 'static> Operation<T, CallError> for TaskOperation<T> {
@@ -156,29 +126,15 @@ impl<T: Send + 'static> Operation<T, CallError> for TaskOperation<T> {
     fn retreat(&self, _: &mut Waiter) {}
 
     fn poll(&self, waker: &Waker) -> Poll<Result<T, CallError>> {
-        // Made before the lock is taken and dropped after it: a waker's clone and drop are the user's code.
-        let mut waker = (!self.is_done()).then(|| waker.clone());
-        let mut state = self.result.state.lock();
-        match state.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                std::mem::swap(&mut state.waker, &mut waker);
-                Poll::Pending
-            }
-        }
+        self.result.poll(waker)
     }
 
     fn is_done(&self) -> bool {
-        self.result.done.load(Acquire)
+        self.result.is_done()
     }
 
     fn abandon(&self, _: &mut Waiter) {
-        // Dropped after the lock is released: drops of a result and a waker are the user's code.
-        let _dropped = {
-            let mut state = self.result.state.lock();
-            state.cancelled = true;
-            (state.result.take(), state.waker.take())
-        };
+        self.result.cancel(false);
         self.task.kill();
     }
 
@@ -209,15 +165,7 @@ impl<T: Send + 'static> Operation<T, CallError> for TaskOperation<T> {
 /// Until its driver has dropped the future.
 impl<T: Send + 'static> CleansUp for TaskOperation<T> {
     fn poll_over(&self, waker: &Waker) -> bool {
-        // As in `Operation::poll`.
-        let mut waker = Some(waker.clone());
-        let mut state = self.result.state.lock();
-        if state.answered {
-            return true;
-        }
-        std::mem::swap(&mut state.waker, &mut waker);
-        drop(state);
-        false
+        self.result.poll_over(waker)
     }
 }
 
@@ -230,15 +178,7 @@ fn spawn_task<T: Send + 'static>(
     static NEXT: AtomicU64 = AtomicU64::new(1);
     // Relaxed: only uniqueness is wanted.
     let name = format!("task-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let result = Arc::new(TaskResult {
-        done: AtomicBool::new(false),
-        state: Mutex::new(State {
-            answered: false,
-            cancelled: false,
-            result: None,
-            waker: None,
-        }),
-    });
+    let result = Arc::new(Reply::new());
     let task = Running {
         future: Some(future),
         result: None,
