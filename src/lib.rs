@@ -36,6 +36,7 @@
 //! ```
 
 mod node;
+mod raw;
 mod script;
 mod services;
 
@@ -53,6 +54,7 @@ pub use mproc_pubsub::{Client, ServeOptions, Served, ServiceError, ServiceSnapsh
 pub use mproc_pubsub::{
     GoalHandle, TaskClient, TaskCx, TaskError, TaskFeedback, TaskOptions, TaskServer,
 };
+pub use mproc_pubsub::{Raw, RawClient, RawPublisher, Schema, SchemaError, TypeInfo};
 pub use mproc_runtime::{
     Address, AfterPanic, Backoff, CallError, Child, ChildPlace, Closure, Cx, DEFAULT_CAPACITY,
     DEFAULT_LIMIT, DeadLetter, DeadLetters, Down, Driver, DriverId, DriverSnapshot, DropCause,

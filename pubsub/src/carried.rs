@@ -1,11 +1,13 @@
-//! Samples of typed topics as dynamic messages.
+//! Samples of typed topics as dynamic messages, and as raw bytes.
 //!
-//! A subscription to dynamic messages has one queue, of [`Msg`], whatever the types of the topics that it hears. A topic of
-//! messages queues its values there as they are. Every other topic sees that queue through a [`Carrier`], which wraps each
-//! published body in a [`Carried`]: nothing of the value is copied, and the place, the policy and the bound are the queue's.
+//! A subscription to dynamic messages has one queue, of [`Msg`], whatever the types of the topics that it hears; a tap has
+//! one of [`Raw`]. A topic of messages, or of raw bytes, queues its values there as they are. Every other topic sees that queue
+//! through a [`Carrier`], which wraps each published body in another one ([`Carry`]): nothing of the value is copied, and
+//! the place, the policy and the bound are the queue's.
 //!
-//! The message is made when its item is taken, around a sample of the value. That sample holds the leases, and not the
-//! sample of the message: so they last as long as the message or any duplicate of it.
+//! A message is made when its item is taken, around a sample of the value ([`Carried`]). That sample holds the leases, and not
+//! the sample of the message: so they last as long as the message or any duplicate of it. Raw bytes are only ever lent, so there
+//! the sample holds the leases, as everywhere ([`AsRaw`]).
 
 use crate::codec::CodecError;
 use crate::delivery::Delivery;
@@ -13,6 +15,7 @@ use crate::id::{PublisherId, SubscriptionId};
 use crate::leases::InFlight;
 use crate::msg::{Data, Msg};
 use crate::prepared::Prepared;
+use crate::raw::{Raw, TypeInfo};
 use crate::sample::{Body, Gap, Header, Item, Receipt, Sample};
 use crate::snapshot::SubscriptionSnapshot;
 use crate::subscriber::{Closed, Evicted, Pushed, Subscriber};
@@ -21,36 +24,87 @@ use mproc_runtime::{DropCause, LaneBell, WhenFull};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
-/// A queue of dynamic messages, as a topic of another type sees it.
-pub(crate) struct Carrier(pub(crate) Arc<Delivery<Msg>>);
+/// What values of any type can be carried as.
+pub(crate) trait Carry: Sized + Send + Sync + 'static {
+    /// What the queue makes of a published body. `info` is what is known of its type.
+    fn carry<T: ?Sized + Send + Sync + 'static>(
+        body: Arc<dyn Body<T>>,
+        info: &Arc<TypeInfo>,
+    ) -> Arc<dyn Body<Self>>;
+    /// Where items go that had to make room.
+    fn evicted<T: ?Sized>(evicted: &mut Evicted<T>) -> &mut Vec<Item<Self>>;
+}
 
-impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Carrier {
+impl Carry for Msg {
+    fn carry<T: ?Sized + Send + Sync + 'static>(
+        body: Arc<dyn Body<T>>,
+        _: &Arc<TypeInfo>,
+    ) -> Arc<dyn Body<Self>> {
+        carry(body)
+    }
+
+    fn evicted<T: ?Sized>(evicted: &mut Evicted<T>) -> &mut Vec<Item<Self>> {
+        &mut evicted.msgs
+    }
+}
+
+impl Carry for Raw {
+    fn carry<T: ?Sized + Send + Sync + 'static>(
+        body: Arc<dyn Body<T>>,
+        info: &Arc<TypeInfo>,
+    ) -> Arc<dyn Body<Self>> {
+        let raw = Self::published(info, body.clone());
+        Arc::new(AsRaw { body, raw })
+    }
+
+    fn evicted<T: ?Sized>(evicted: &mut Evicted<T>) -> &mut Vec<Item<Self>> {
+        &mut evicted.raws
+    }
+}
+
+/// A queue of `Q`, as a topic of another type sees it.
+pub(crate) struct Carrier<Q: Carry> {
+    queue: Arc<Delivery<Q>>,
+    /// Of the topic.
+    info: Arc<TypeInfo>,
+}
+
+impl<Q: Carry> Carrier<Q> {
+    pub(crate) fn new(queue: &Arc<Delivery<Q>>, info: &Arc<TypeInfo>) -> Self {
+        Self {
+            queue: queue.clone(),
+            info: info.clone(),
+        }
+    }
+}
+
+impl<T: ?Sized + Send + Sync + 'static, Q: Carry> Subscriber<T> for Carrier<Q> {
     fn id(&self) -> SubscriptionId {
-        self.0.id()
+        self.queue.id()
     }
 
     fn when_full(&self) -> WhenFull {
-        self.0.when_full()
+        self.queue.when_full()
     }
 
     fn wants(&self, body: &Arc<dyn Body<T>>) -> bool {
-        !self.0.must_be_asked() || self.0.wants(&carry(body.clone()))
+        !self.queue.must_be_asked() || self.queue.wants(&Q::carry(body.clone(), &self.info))
     }
 
     fn try_reserve(&self) -> Reserve {
-        self.0.try_reserve()
+        self.queue.try_reserve()
     }
 
     fn poll_reserve(&self, ticket: &mut Waiter, waker: &Waker) -> Reserve {
-        self.0.poll_reserve(ticket, waker)
+        self.queue.poll_reserve(ticket, waker)
     }
 
     fn resign(&self, ticket: &mut Waiter) {
-        self.0.resign(ticket);
+        self.queue.resign(ticket);
     }
 
     fn release(&self) {
-        self.0.release();
+        self.queue.release();
     }
 
     fn push(
@@ -61,49 +115,49 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Carrier {
         prepared: &Prepared,
         evicted: &mut Evicted<T>,
     ) -> Pushed {
-        let carried = carry(body.clone());
-        let mut msgs = Evicted::default();
+        let carried = Q::carry(body.clone(), &self.info);
+        let mut of_queue = Evicted::default();
         let pushed = self
-            .0
-            .push(&carried, reserved, in_flight, prepared, &mut msgs);
-        evicted.msgs.append(&mut msgs.items);
+            .queue
+            .push(&carried, reserved, in_flight, prepared, &mut of_queue);
+        Q::evicted(evicted).append(&mut of_queue.items);
         pushed
     }
 
     fn dead_letter(&self, cause: DropCause) {
-        self.0.dead_letter(cause);
+        self.queue.dead_letter(cause);
     }
 
     fn tell_high(&self) {
-        self.0.tell_high();
+        self.queue.tell_high();
     }
 
     fn must_be_asked(&self) -> bool {
-        self.0.must_be_asked()
+        self.queue.must_be_asked()
     }
 
     fn ring(&self) {
-        self.0.ring();
+        self.queue.ring();
     }
 
     fn owner(&self) -> Option<&LaneBell> {
-        self.0.owner()
+        self.queue.owner()
     }
 
     fn label(&self) -> String {
-        self.0.label()
+        self.queue.label()
     }
 
     fn queued_of(&self, publisher: PublisherId) -> Vec<u64> {
-        self.0.queued_of(publisher)
+        self.queue.queued_of(publisher)
     }
 
     fn close(&self, cause: Closed) {
-        self.0.close(cause);
+        self.queue.close(cause);
     }
 
     fn snapshot(&self) -> SubscriptionSnapshot {
-        self.0.snapshot()
+        self.queue.snapshot()
     }
 }
 
@@ -177,6 +231,41 @@ impl<T: ?Sized + Send + Sync + 'static> Body<Msg> for Carried<T> {
             held: receipt.held.take(),
         };
         let _taken_once = self.msg.set(message(Sample::new(item, receipt)));
+    }
+}
+
+/// A published body on its way to one tap.
+struct AsRaw<T: ?Sized + 'static> {
+    body: Arc<dyn Body<T>>,
+    raw: Raw,
+}
+
+impl<T: ?Sized + Send + Sync + 'static> Body<Raw> for AsRaw<T> {
+    fn header(&self) -> &Header {
+        self.body.header()
+    }
+
+    fn value(&self) -> &Raw {
+        &self.raw
+    }
+
+    fn encoded(&self) -> Result<&[u8], CodecError> {
+        self.body.encoded()
+    }
+
+    fn into_box(self: Arc<Self>) -> Result<Box<Raw>, Arc<dyn Body<Raw>>> {
+        match Arc::try_unwrap(self) {
+            Ok(body) => Ok(Box::new(body.raw)),
+            Err(shared) => Err(shared),
+        }
+    }
+
+    fn part_count(&self) -> usize {
+        self.body.part_count()
+    }
+
+    fn part(&self, index: usize) -> &[u8] {
+        self.body.part(index)
     }
 }
 

@@ -1,12 +1,15 @@
 //! How values of a topic become bytes and come back. Within a process nothing is encoded unless somebody asks.
 
+use crate::raw::Raw;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Which kind of codec a topic has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[non_exhaustive]
 pub enum CodecKind {
     /// MessagePack, by serde.
@@ -35,6 +38,8 @@ pub struct Codec<T: ?Sized> {
     in_place: Option<InPlace<T>>,
     /// Equal for types that understand each other's bytes.
     hash: fn() -> u64,
+    /// How many bytes each plain value has. 0 for codecs whose values have no fixed size.
+    value_bytes: usize,
 }
 
 /// The bytes of a value as the value. `None` if they are not one: their number or their alignment is wrong.
@@ -84,21 +89,31 @@ impl<T: ?Sized> Codec<T> {
     pub(crate) fn hash(&self) -> u64 {
         (self.hash)()
     }
+
+    /// How many bytes each plain value has: each element, of slices. `None` for codecs whose values have no fixed size.
+    pub(crate) fn value_bytes(&self) -> Option<usize> {
+        match self.kind {
+            CodecKind::Plain | CodecKind::Slices => Some(self.value_bytes),
+            CodecKind::Serde | CodecKind::Local => None,
+        }
+    }
 }
 
-/// The 64-bit FNV-1a hash of the name of `T` without modules, and of `more`.
 fn type_hash<T: ?Sized>(more: &[u64]) -> u64 {
+    hash_of(std::any::type_name::<T>(), more)
+}
+
+/// The 64-bit FNV-1a hash of a type's name without modules, and of `more`.
+pub(crate) fn hash_of(type_name: &str, more: &[u64]) -> u64 {
     let mut hash = 0xCBF2_9CE4_8422_2325_u64;
     let mut mix = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3);
-    short_name(std::any::type_name::<T>())
-        .bytes()
-        .for_each(&mut mix);
+    short_name(type_name).bytes().for_each(&mut mix);
     more.iter().flat_map(|n| n.to_le_bytes()).for_each(&mut mix);
     hash
 }
 
 /// A type's name without the modules: `alloc::vec::Vec<a::b::C>` is `Vec<C>`.
-fn short_name(name: &str) -> String {
+pub(crate) fn short_name(name: &str) -> String {
     let mut short = String::new();
     let mut word = String::new();
     let mut rest = name.chars().peekable();
@@ -202,6 +217,7 @@ impl<T: Serialize + DeserializeOwned> Codec<T> {
             },
             in_place: None,
             hash: || type_hash::<T>(&[]),
+            value_bytes: 0,
         }
     }
 }
@@ -222,6 +238,7 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout> Codec<T> {
                 view_mut: |bytes| T::mut_from_bytes(bytes).ok(),
             }),
             hash: || type_hash::<T>(&[size_of::<T>() as u64, align_of::<T>() as u64]),
+            value_bytes: size_of::<T>(),
         }
     }
 }
@@ -249,6 +266,27 @@ impl<T: FromBytes + IntoBytes + Immutable> Codec<[T]> {
                 view_mut: |bytes| <[T]>::mut_from_bytes(bytes).ok(),
             }),
             hash: || type_hash::<[T]>(&[size_of::<T>() as u64, align_of::<T>() as u64]),
+            value_bytes: size_of::<T>(),
+        }
+    }
+}
+
+impl Codec<Raw> {
+    /// Of values that are bytes already, and travel as `kind` says. Whoever reads them knows their type from elsewhere: from
+    /// the topic's [`TypeInfo`](crate::TypeInfo), which also has their hash.
+    pub(crate) const fn raw(kind: CodecKind) -> Self {
+        Self {
+            kind,
+            encode: |value| value.encoded().map(<[u8]>::to_vec),
+            decode: |_| Err(CodecError::new("raw bytes are not decoded")),
+            measure: |value| value.encoded().map(<[u8]>::len),
+            write: |value, room| {
+                let bytes = value.encoded().map_err(WriteError::Codec)?;
+                write_bytes(bytes, room)
+            },
+            in_place: None,
+            hash: || 0,
+            value_bytes: 0,
         }
     }
 }
@@ -263,6 +301,7 @@ impl<T> Codec<T> {
             write: |_, _| Err(WriteError::Codec(stays_here())),
             in_place: None,
             hash: || type_hash::<T>(&[]),
+            value_bytes: 0,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::msg::Msg;
 use crate::pattern::Pattern;
 use crate::processes::Processes;
 use crate::publisher::{Publisher, PublisherOptions};
+use crate::raw::{self, AsBytes, Raw};
 use crate::reader::RemoteNodes;
 use crate::remote::{self, AsMessages, OfPattern, OfTopic, Receiver, Seeker};
 use crate::remote_link::RemoteLink;
@@ -25,7 +26,7 @@ use crate::snapshot::{DomainSnapshot, TopicSnapshot};
 use crate::subscriber::{Afterwards, Closed, Joining, Late, Subscriber};
 use crate::subscription::{Subscription, SubscriptionOptions};
 use crate::topic::{self, Topic};
-use crate::topic_core::{AnyTopic, TopicCore};
+use crate::topic_core::{AnyTopic, TopicCore, type_label};
 use crate::transport::{Neighbourhood, Sought, Transport};
 use mproc_runtime::{Error, ErrorKind, Name, Runtime};
 use parking_lot::Mutex;
@@ -119,6 +120,8 @@ pub(crate) enum Matches {
     Names(Pattern),
     Id(TopicId),
     Mid(u32),
+    /// One topic, by what people call it: its name, or its id as text.
+    Label(String),
 }
 
 impl Matches {
@@ -130,6 +133,7 @@ impl Matches {
                     && pattern.matches(name)
             }
             Self::Id(wanted) => id == *wanted,
+            Self::Label(label) => topic::label(name, id) == *label,
             Self::Mid(mid) => !id.is_named() && id.mid() == *mid,
         }
     }
@@ -273,8 +277,18 @@ impl Graph {
         !wiring.connections.is_empty() && wiring.reached(from).contains(&to)
     }
 
+    /// True if samples of `from` arrive at subscribers of a topic that matches, over connections of this node.
+    pub(crate) fn leads_to_match(&self, from: TopicId, matches: &Matches) -> bool {
+        let wiring = self.wiring.lock();
+        let is_it = |id: &TopicId| {
+            let name = wiring.names.get(id);
+            name.is_some_and(|name| matches.matches(name, *id))
+        };
+        !wiring.connections.is_empty() && wiring.reached(from).iter().any(is_it)
+    }
+
     /// Offers to other nodes what samples of the topic arrive at.
-    fn offer(self: &Arc<Self>, runtime: &Runtime, from: TopicId) -> Result<(), Error> {
+    pub(crate) fn offer(self: &Arc<Self>, runtime: &Runtime, from: TopicId) -> Result<(), Error> {
         let reached: Vec<_> = {
             let wiring = self.wiring.lock();
             let reached = wiring.reached(from);
@@ -374,6 +388,8 @@ impl Graph {
         if wiring.closed {
             return Err(has_ended(format!("cannot declare topic {label:?}")));
         }
+        raw::check_schema(topic)?;
+        let wanted = || type_label(&topic.info(), topic.is_raw());
         if let Some(known) = wiring.topics.get(&topic.id()) {
             if known.name() != topic.name() {
                 return Err(conflict(format!(
@@ -382,11 +398,11 @@ impl Graph {
                     topic.id()
                 )));
             }
-            let wanted = std::any::type_name::<T>();
             let Ok(core) = known.clone().as_any().downcast::<TopicCore<T>>() else {
                 return Err(conflict(format!(
-                    "it has type {}, not {wanted}",
-                    known.type_name()
+                    "it has type {}, not {}",
+                    known.type_label(),
+                    wanted()
                 )));
             };
             if core.codec.kind() != topic.codec() {
@@ -396,6 +412,7 @@ impl Graph {
                     topic.codec()
                 )));
             }
+            core.announce(topic).map_err(conflict)?;
             return Ok((core, 0));
         }
         // A topic that is called by id has no name; one whose name is empty has the id of that.
@@ -413,13 +430,13 @@ impl Graph {
         }
         for other in wiring.wired_with(topic.id()) {
             if let Some(other) = wiring.topics.get(&other)
-                && other.type_name() != std::any::type_name::<T>()
+                && other.type_label() != wanted()
             {
                 return Err(conflict(format!(
                     "it is connected with {:?}, which has type {}, not {}",
                     other.label(),
-                    other.type_name(),
-                    std::any::type_name::<T>()
+                    other.type_label(),
+                    wanted()
                 )));
             }
         }
@@ -589,7 +606,7 @@ impl Graph {
         let graph = Arc::downgrade(self);
         self.seek(runtime, topic.name(), || {
             let seeks = OfTopic {
-                key: remote::key(topic.name(), topic.id(), topic.codec_ref()),
+                key: remote::key(topic.name(), topic.id(), &topic.info()),
                 codec: topic.codec_ref(),
             };
             Arc::new(Seeker {
@@ -709,6 +726,30 @@ impl Graph {
                 receiver: delivery.clone(),
                 graph,
                 seeks: AsMessages { matches },
+            })
+        })
+    }
+
+    /// Attaches a tap to every topic that matches, of whatever type, now and later.
+    pub(crate) fn attach_raw(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        matches: Matches,
+        label: &str,
+        delivery: &Arc<Delivery<Raw>>,
+    ) -> Result<(), Error> {
+        let queue = delivery.clone();
+        let attach: Attach = Box::new(move |topic| Some(topic.add_raw(&queue)));
+        let matches = Arc::new(matches);
+        self.monitor_matching(&matches, label.to_owned(), delivery);
+        self.attach_where(matches.clone(), delivery, attach)
+            .map_err(|()| has_ended(format!("cannot tap {label:?}")))?;
+        let graph = Arc::downgrade(self);
+        self.seek(runtime, "", || {
+            Arc::new(Seeker {
+                receiver: delivery.clone(),
+                graph,
+                seeks: AsBytes::new(matches),
             })
         })
     }
@@ -837,16 +878,16 @@ impl Graph {
         group.extend([a, b]);
         let mut declared = group.iter().filter_map(|id| wiring.topics.get(id));
         if let Some(first) = declared.next()
-            && let Some(other) = declared.find(|t| t.type_name() != first.type_name())
+            && let Some(other) = declared.find(|t| t.type_label() != first.type_label())
         {
             return Err(cannot(
                 ErrorKind::TypeConflict,
                 format!(
                     "{:?} has type {}, and {:?} has type {}",
                     first.label(),
-                    first.type_name(),
+                    first.type_label(),
                     other.label(),
-                    other.type_name()
+                    other.type_label()
                 ),
             ));
         }

@@ -40,11 +40,13 @@ mod processes;
 mod processors;
 mod publish_async;
 mod publisher;
+mod raw;
 mod reader;
 mod relay;
 mod remote;
 mod remote_link;
 mod sample;
+mod schema;
 mod services;
 mod snapshot;
 mod sources;
@@ -78,9 +80,13 @@ pub use msg::{Data, Msg, Place, accept_msgs, send_msg};
 pub use pattern::Pattern;
 pub use processors::{CallbackSubscription, Subscribing, Topics};
 pub use publisher::{Publisher, PublisherOptions};
+pub use raw::{Raw, RawPublisher, TypeInfo};
 pub use relay::{Relay, RelayOptions, RelaySnapshot};
 pub use sample::Sample;
-pub use services::{Client, ServeOptions, Served, ServiceError, ServiceSnapshot, Services};
+pub use schema::{Schema, SchemaError};
+pub use services::{
+    Client, RawClient, ServeOptions, Served, ServiceError, ServiceSnapshot, Services,
+};
 pub use snapshot::{DomainSnapshot, PublisherSnapshot, SubscriptionSnapshot, TopicSnapshot};
 pub use stream::SampleStream;
 pub use subscription::{Control, Selectable, Subscription, SubscriptionOptions, select};

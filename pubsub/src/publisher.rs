@@ -888,11 +888,21 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
         wait: Wait,
         tracker: Option<Arc<Tracker>>,
     ) -> Result<Delivered, PublishError<Box<T>>> {
+        self.publish_boxed_with(value, Vec::new(), wait, tracker)
+    }
+
+    pub(crate) fn publish_boxed_with(
+        &self,
+        value: Box<T>,
+        parts: Vec<Vec<u8>>,
+        wait: Wait,
+        tracker: Option<Arc<Tracker>>,
+    ) -> Result<Delivered, PublishError<Box<T>>> {
         if self.is_idle() {
             return Ok(Delivered::default());
         }
         let core = &self.core;
-        let header = core.header(Vec::new(), tracker);
+        let header = core.header(parts, tracker);
         let body: Arc<dyn Body<T>> = if core.options.history > 0 {
             Arc::new(Kept {
                 header,

@@ -137,7 +137,7 @@ impl<T: ?Sized + Send + Sync + 'static> Typed<T> {
     }
 }
 
-fn header(name: &'static str, id: TopicId, stamp: &Stamp, from: &RemoteNode) -> Header {
+pub(crate) fn header(name: &'static str, id: TopicId, stamp: &Stamp, from: &RemoteNode) -> Header {
     Header {
         // Topics that are connected have other names, which are not sent along.
         topic: if stamp.topic == id { name } else { "" },

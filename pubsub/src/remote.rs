@@ -6,6 +6,7 @@ use crate::delivery::Delivery;
 use crate::graph::{Graph, Matches};
 use crate::id::{SubscriptionId, TopicId};
 use crate::msg::Msg;
+use crate::raw::{self, TypeInfo};
 use crate::reader::{Reader, RemoteNode, Typed, Unknown};
 use crate::remote_link::RemoteLink;
 use crate::topic::{self, Topic};
@@ -18,17 +19,13 @@ use std::sync::{Arc, Weak};
 pub(crate) const MAX_LEASES: usize = 256;
 
 /// What two nodes must have in common to share the topic.
-pub(crate) fn key<T: ?Sized + 'static>(
-    name: &str,
-    id: TopicId,
-    codec: &'static Codec<T>,
-) -> TopicKey {
+pub(crate) fn key(name: &str, id: TopicId, info: &TypeInfo) -> TopicKey {
     TopicKey {
         id,
         name: name.to_owned(),
-        type_name: std::any::type_name::<T>().to_owned(),
-        type_hash: codec.hash(),
-        codec: codec.kind(),
+        type_name: raw::told(info),
+        type_hash: info.type_hash,
+        codec: info.codec,
     }
 }
 
@@ -253,8 +250,8 @@ pub(crate) struct OfPattern<T: ?Sized + 'static> {
 impl<T: ?Sized + Send + Sync + 'static> Seeks<T> for OfPattern<T> {
     fn wants(&self, theirs: &TopicKey, _: &Graph) -> Result<bool, Error> {
         // Those of another type are simply not what the pattern asks for.
-        let ours = key("", theirs.id, self.codec);
-        Ok(self.matches.matches(&theirs.name, theirs.id) && fits(&ours, theirs).is_ok())
+        let fits = self.codec.kind() == theirs.codec && self.codec.hash() == theirs.type_hash;
+        Ok(fits && self.matches.matches(&theirs.name, theirs.id))
     }
 
     fn reader(&self, theirs: &TopicKey, from: Arc<RemoteNode>, _: &Graph) -> Arc<dyn Reader<T>> {

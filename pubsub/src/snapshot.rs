@@ -2,6 +2,7 @@
 
 use crate::codec::CodecKind;
 use crate::id::{PublisherId, SubscriptionId, TopicId};
+use crate::raw::TypeInfo;
 use mproc_runtime::{Drops, WhenFull};
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +16,14 @@ pub struct TopicSnapshot {
     pub id: TopicId,
     /// The type of its values.
     pub type_name: String,
+    /// Equal for types that understand each other's bytes.
+    #[serde(default)]
+    pub type_hash: u64,
     /// How its values travel.
     pub codec: CodecKind,
+    /// The layout of plain data, if it is announced ([`Topic::with_schema`](crate::Topic::with_schema)).
+    #[serde(default)]
+    pub schema: Option<String>,
     /// Who publishes on it.
     pub publishers: Vec<PublisherSnapshot>,
     /// Who subscribes to it, without those connected from other topics.
@@ -25,6 +32,18 @@ pub struct TopicSnapshot {
     pub history: u64,
     /// Topics whose subscribers get this topic's samples too.
     pub connected_to: Vec<String>,
+}
+
+impl TopicSnapshot {
+    /// What is known of the type of its values: enough to publish on it without having it
+    /// ([`Graph::raw_publisher`](crate::Graph::raw_publisher)), in this process or another.
+    pub fn info(&self) -> TypeInfo {
+        let info = TypeInfo::new(&self.type_name, self.type_hash, self.codec);
+        match &self.schema {
+            Some(schema) => info.with_schema(schema),
+            None => info,
+        }
+    }
 }
 
 /// What a node has to do with the other processes of its domain.

@@ -7,6 +7,7 @@ use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::InFlight;
 use crate::msg::Msg;
 use crate::prepared::{Prepared, Unprepared};
+use crate::raw::Raw;
 use crate::sample::{Body, Item};
 use crate::snapshot::SubscriptionSnapshot;
 use crate::topic_core::label_as_name;
@@ -110,6 +111,8 @@ pub(crate) struct Evicted<T: ?Sized + 'static> {
     pub(crate) items: Vec<Item<T>>,
     /// Of queues of dynamic messages.
     pub(crate) msgs: Vec<Item<Msg>>,
+    /// Of taps.
+    pub(crate) raws: Vec<Item<Raw>>,
 }
 
 impl<T: ?Sized> Default for Evicted<T> {
@@ -117,6 +120,7 @@ impl<T: ?Sized> Default for Evicted<T> {
         Self {
             items: Vec::new(),
             msgs: Vec::new(),
+            raws: Vec::new(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::codec::{Codec, CodecError, CodecKind};
 use crate::id::TopicId;
+use crate::raw::{Raw, TypeInfo};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
@@ -21,16 +22,20 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// const POSE: Topic<[f64; 3]> = Topic::plain("robot/pose");
 /// const FRAMES: Topic<[u8]> = Topic::slices("camera/frames");
 /// const JOBS: Topic<Job> = Topic::local("jobs");
+/// const GOAL: Topic<[f64; 2]> = Topic::plain("robot/goal").with_schema("x: f64, y: f64");
 /// const ALARM: Topic<String> = Topic::with_id(TopicId::new(7, 1));
 ///
 /// assert_eq!(CHANGED.name(), "counter/changed");
 /// assert_eq!(ALARM.id().to_string(), "7:1");
-/// # let _ = (POSE, FRAMES, JOBS);
+/// # let _ = (POSE, FRAMES, JOBS, GOAL);
 /// ```
 pub struct Topic<T: ?Sized + 'static> {
     name: &'static str,
     id: TopicId,
     codec: &'static Codec<T>,
+    schema: Option<&'static str>,
+    /// The type of the values, for a topic that is declared without it.
+    raw: Option<&'static TypeInfo>,
 }
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Topic<T> {
@@ -40,6 +45,8 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Topic<T> {
             name,
             id: TopicId::from_name(name),
             codec: const { &Codec::<T>::serde() },
+            schema: None,
+            raw: None,
         }
     }
 
@@ -49,6 +56,8 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Topic<T> {
             name: "",
             id,
             codec: const { &Codec::<T>::serde() },
+            schema: None,
+            raw: None,
         }
     }
 }
@@ -60,6 +69,8 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Send + Sync + 'static>
             name,
             id: TopicId::from_name(name),
             codec: const { &Codec::<T>::plain() },
+            schema: None,
+            raw: None,
         }
     }
 }
@@ -71,6 +82,8 @@ impl<T: FromBytes + IntoBytes + Immutable + Send + Sync + 'static> Topic<[T]> {
             name,
             id: TopicId::from_name(name),
             codec: const { &Codec::<[T]>::slices() },
+            schema: None,
+            raw: None,
         }
     }
 }
@@ -82,6 +95,8 @@ impl<T: Send + Sync + 'static> Topic<T> {
             name,
             id: TopicId::from_name(name),
             codec: const { &Codec::<T>::local() },
+            schema: None,
+            raw: None,
         }
     }
 
@@ -91,6 +106,8 @@ impl<T: Send + Sync + 'static> Topic<T> {
             name: "",
             id,
             codec: const { &Codec::<T>::local() },
+            schema: None,
+            raw: None,
         }
     }
 }
@@ -111,6 +128,70 @@ impl<T: ?Sized + 'static> Topic<T> {
         self.codec.kind()
     }
 
+    /// Says what the fields of plain data are, for programs that do not have the type: the layout in the language of
+    /// [`Schema`](crate::Schema). Of slices it is the layout of an element. Numbers and arrays of them need none: it is known
+    /// from the type's name.
+    ///
+    /// It is checked when the topic is declared: it must be a schema, its bytes must be as many as the type's, and the topic's
+    /// values must travel as plain data ([`ErrorKind::InvalidSetting`](mproc_runtime::ErrorKind::InvalidSetting)). That its
+    /// fields are the type's, in the same order, is on whoever writes it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mproc_pubsub::{Graph, Schema, Topic};
+    /// use mproc_runtime::Runtime;
+    /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+    ///
+    /// #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+    /// #[repr(C)]
+    /// struct Pose {
+    ///     x: f64,
+    ///     y: f64,
+    ///     flags: [u8; 8],
+    /// }
+    ///
+    /// const POSE: Topic<Pose> = Topic::plain("robot/pose").with_schema("x: f64, y: f64, flags: [u8; 8]");
+    /// const SHORT: Topic<Pose> = Topic::plain("robot/short").with_schema("x: f64, y: f64");
+    ///
+    /// assert_eq!(Schema::of(&POSE.info()).map(|schema| schema.bytes()), Some(24));
+    /// let node = Runtime::simulated(1);
+    /// let refused = Graph::of(&node).publisher(&node, &SHORT).unwrap_err();
+    /// assert!(refused.to_string().ends_with("its schema has 16 bytes, and its type 24"));
+    /// ```
+    pub const fn with_schema(self, schema: &'static str) -> Self {
+        Self {
+            name: self.name,
+            id: self.id,
+            codec: self.codec,
+            schema: Some(schema),
+            raw: self.raw,
+        }
+    }
+
+    /// What is known of the type of its values by those who do not have it.
+    pub fn info(&self) -> TypeInfo {
+        match self.raw {
+            Some(info) => info.clone(),
+            None => TypeInfo {
+                type_name: std::any::type_name::<T>().to_owned(),
+                type_hash: self.codec.hash(),
+                codec: self.codec.kind(),
+                schema: self.schema.map(str::to_owned),
+            },
+        }
+    }
+
+    /// As it was given to [`with_schema`](Self::with_schema).
+    pub(crate) fn schema(&self) -> Option<&'static str> {
+        self.schema
+    }
+
+    /// True if it is declared without its type.
+    pub(crate) fn is_raw(&self) -> bool {
+        self.raw.is_some()
+    }
+
     pub(crate) fn codec_ref(&self) -> &'static Codec<T> {
         self.codec
     }
@@ -123,6 +204,8 @@ impl<T: ?Sized + 'static> Topic<T> {
             name,
             id: TopicId::from_name(name),
             codec: self.codec,
+            schema: self.schema,
+            raw: self.raw,
         }
     }
 
@@ -147,6 +230,28 @@ impl<T: ?Sized + 'static> Topic<T> {
     /// [`CodecError`] for any bytes that are not exactly one value of the type, or if the topic is local.
     pub fn decode(&self, bytes: &[u8]) -> Result<Box<T>, CodecError> {
         self.codec.decode(bytes)
+    }
+}
+
+impl Topic<Raw> {
+    /// A topic of values of this type, of which only the bytes are known.
+    pub(crate) fn raw(name: &'static str, id: TopicId, info: &'static TypeInfo) -> Self {
+        const SERDE: Codec<Raw> = Codec::raw(CodecKind::Serde);
+        const PLAIN: Codec<Raw> = Codec::raw(CodecKind::Plain);
+        const SLICES: Codec<Raw> = Codec::raw(CodecKind::Slices);
+        const LOCAL: Codec<Raw> = Codec::raw(CodecKind::Local);
+        Self {
+            name,
+            id,
+            codec: match info.codec {
+                CodecKind::Serde => &SERDE,
+                CodecKind::Plain => &PLAIN,
+                CodecKind::Slices => &SLICES,
+                CodecKind::Local => &LOCAL,
+            },
+            schema: None,
+            raw: Some(info),
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! What a node knows of one topic: who subscribes, what is kept for late subscribers.
 
-use crate::carried::Carrier;
+use crate::carried::{Carrier, Carry};
 use crate::codec::{Codec, CodecKind};
 use crate::delivery::Delivery;
 use crate::graph::Graph;
 use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::Gate;
 use crate::msg::Msg;
-use crate::publisher::PublisherStatus;
+use crate::publisher::{Publisher, PublisherOptions, PublisherStatus};
+use crate::raw::{Decoding, Raw, RawSink, TypeInfo};
 use crate::reader::{AsMsgs, Reader, RemoteNode, Typed};
 use crate::remote::{self, OfferedTopic};
 use crate::sample::Body;
@@ -29,6 +30,10 @@ pub(crate) struct TopicCore<T: ?Sized + 'static> {
     pub(crate) name: &'static str,
     pub(crate) id: TopicId,
     pub(crate) codec: &'static Codec<T>,
+    /// What is known of its type by those who do not have it. The schema is that of the first who announced one.
+    pub(crate) info: Mutex<Arc<TypeInfo>>,
+    /// It was declared without its type.
+    pub(crate) is_raw: bool,
     pub(crate) state: Mutex<TopicState<T>>,
     /// Of the whole node.
     pub(crate) gate: Arc<Gate>,
@@ -60,6 +65,8 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
             name: topic.name(),
             id: topic.id(),
             codec: topic.codec_ref(),
+            info: Mutex::new(Arc::new(topic.info())),
+            is_raw: topic.is_raw(),
             state: Mutex::new(TopicState {
                 subscribers: Arc::new([]),
                 must_ask: false,
@@ -74,6 +81,47 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
             }),
             gate,
         })
+    }
+
+    pub(crate) fn info(&self) -> Arc<TypeInfo> {
+        self.info.lock().clone()
+    }
+
+    /// It is declared again, with this. The error: what does not fit.
+    pub(crate) fn announce(&self, topic: &topic::Topic<T>) -> Result<(), String> {
+        let mut info = self.info.lock();
+        let again = topic.info();
+        if again.type_hash != info.type_hash {
+            return Err(format!(
+                "it has type {}, not {}, or these have other layouts",
+                info.type_name, again.type_name
+            ));
+        }
+        match (&info.schema, &again.schema) {
+            (Some(known), Some(schema)) if known != schema => {
+                Err(format!("it has schema {known:?}, not {schema:?}"))
+            }
+            (None, Some(_)) => {
+                *info = Arc::new(again);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds a queue of what its values are carried as.
+    fn add_carried<Q: Carry>(&self, queue: &Arc<Delivery<Q>>) -> Box<dyn Joining> {
+        let capacity = queue.capacity();
+        let me: &dyn Any = self;
+        // A topic of the same values queues them as they are.
+        if let Some(of_these) = me.downcast_ref::<TopicCore<Q>>() {
+            let late = Late::<Q>::new(queue.clone(), capacity);
+            of_these.add_own(&late);
+            return Box::new(late);
+        }
+        let late = Late::<T>::new(Arc::new(Carrier::new(queue, &self.info())), capacity);
+        self.add_own(&late);
+        Box::new(late)
     }
 
     /// Adds a subscription to this very topic. It gets nothing before the next [`AnyTopic::relink`].
@@ -232,10 +280,21 @@ pub(crate) trait AnyTopic: Send + Sync {
     fn id(&self) -> TopicId;
     fn name(&self) -> &'static str;
     fn label(&self) -> String;
-    fn type_name(&self) -> &'static str;
+    /// For people: two topics with the same label have the same values.
+    fn type_label(&self) -> String;
+    fn info(&self) -> Arc<TypeInfo>;
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
     /// Adds a subscription to dynamic messages. Returns the [`Late`] for the next [`relink`](Self::relink).
     fn add_msgs(&self, queue: &Arc<Delivery<Msg>>) -> Box<dyn Joining>;
+    /// As [`add_msgs`](Self::add_msgs), of raw bytes.
+    fn add_raw(&self, queue: &Arc<Delivery<Raw>>) -> Box<dyn Joining>;
+    /// A publisher of bytes that are decoded here. `None` if it is declared without its type, too.
+    fn decoding_publisher(
+        self: Arc<Self>,
+        graph: &Arc<Graph>,
+        runtime: &Runtime,
+        options: PublisherOptions,
+    ) -> Option<Arc<dyn RawSink>>;
     /// Removes a subscription of this very topic. True if it had it.
     fn remove_own(&self, id: SubscriptionId, after: &mut Afterwards) -> bool;
     /// Makes its list anew from the topics that it reaches, itself first; those of other types are left out.
@@ -274,8 +333,12 @@ impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
         topic::label(self.name, self.id)
     }
 
-    fn type_name(&self) -> &'static str {
-        std::any::type_name::<T>()
+    fn type_label(&self) -> String {
+        type_label(&self.info(), self.is_raw)
+    }
+
+    fn info(&self) -> Arc<TypeInfo> {
+        Self::info(self)
     }
 
     fn as_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -283,17 +346,24 @@ impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
     }
 
     fn add_msgs(&self, queue: &Arc<Delivery<Msg>>) -> Box<dyn Joining> {
-        let capacity = queue.capacity();
-        let me: &dyn Any = self;
-        // A topic of messages queues them as they are.
-        if let Some(of_msgs) = me.downcast_ref::<TopicCore<Msg>>() {
-            let late = Late::<Msg>::new(queue.clone(), capacity);
-            of_msgs.add_own(&late);
-            return Box::new(late);
+        self.add_carried(queue)
+    }
+
+    fn add_raw(&self, queue: &Arc<Delivery<Raw>>) -> Box<dyn Joining> {
+        self.add_carried(queue)
+    }
+
+    fn decoding_publisher(
+        self: Arc<Self>,
+        graph: &Arc<Graph>,
+        runtime: &Runtime,
+        options: PublisherOptions,
+    ) -> Option<Arc<dyn RawSink>> {
+        if self.is_raw {
+            return None;
         }
-        let late = Late::<T>::new(Arc::new(Carrier(queue.clone())), capacity);
-        self.add_own(&late);
-        Box::new(late)
+        let publisher = Publisher::new(graph, runtime, self, options);
+        Some(Arc::new(Decoding(publisher)))
     }
 
     fn remove_own(&self, id: SubscriptionId, after: &mut Afterwards) -> bool {
@@ -356,7 +426,7 @@ impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
             return None;
         }
         Some(Arc::new(OfferedTopic {
-            key: remote::key(self.name, self.id, self.codec),
+            key: remote::key(self.name, self.id, &self.info()),
             core: self,
             graph,
             runtime: runtime.without_guard(),
@@ -368,7 +438,9 @@ impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
         theirs: &TopicKey,
         from: &Arc<RemoteNode>,
     ) -> Option<Arc<dyn Reader<Msg>>> {
-        let fits = theirs.codec == self.codec.kind() && theirs.type_hash == self.codec.hash();
+        let fits = !self.is_raw
+            && theirs.codec == self.codec.kind()
+            && theirs.type_hash == self.codec.hash();
         let typed = || Typed::new(self.name, self.id, self.codec, from.clone());
         fits.then(|| Arc::new(AsMsgs(typed())) as Arc<dyn Reader<Msg>>)
     }
@@ -404,16 +476,27 @@ impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
                 state.history.len() as u64,
             )
         };
+        let info = Arc::unwrap_or_clone(self.info());
         TopicSnapshot {
             name: self.label(),
             id: self.id,
-            type_name: self.type_name().to_owned(),
-            codec: self.codec.kind(),
+            type_name: info.type_name,
+            type_hash: info.type_hash,
+            codec: info.codec,
+            schema: info.schema,
             publishers: publishers.iter().map(|p| p.snapshot()).collect(),
             subscriptions: own.iter().map(|s| s.snapshot()).collect(),
             history,
             connected_to: Vec::new(),
         }
+    }
+}
+
+/// For people: what a topic's values are.
+pub(crate) fn type_label(info: &TypeInfo, is_raw: bool) -> String {
+    match is_raw {
+        true => format!("{}, known by its bytes only", info.type_name),
+        false => info.type_name.clone(),
     }
 }
 

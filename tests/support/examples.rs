@@ -19,6 +19,7 @@ const EXAMPLES: &[&str] = &[
     "replayed_time",
     "service",
     "supervise",
+    "tap",
     "two_processes",
     "vitals",
     "wordcount",

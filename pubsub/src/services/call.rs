@@ -2,7 +2,7 @@
 
 use super::client::Calls;
 use super::error::ServiceError;
-use super::local::{LocalServer, decode};
+use super::local::{AnyLocal, LocalServer, decode};
 use super::serving::encode;
 use super::slot::Slot;
 use super::state::{Place, Server};
@@ -12,22 +12,71 @@ use mproc_runtime::{CallError, CleanUp, CutShort, Debt, Name, Operation, Runtime
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-pub(crate) struct ServiceCall<Q, R> {
+/// A call to a server of this process, unless the request is none for it.
+pub(crate) type Called<R> = Result<Arc<dyn Operation<R, CallError>>, ServiceError>;
+
+/// A request, and what comes back.
+pub(crate) trait Request: Send + Sized + 'static {
+    /// What the caller gets.
+    type Reply: Send + 'static;
+    /// What a server of this process replies.
+    type Here: Send + 'static;
+
+    /// Calls a server of this process. `None` if it has other types.
+    fn call(self, local: &dyn AnyLocal) -> Option<Called<Self::Here>>;
+    fn reply(here: Self::Here) -> Result<Self::Reply, ServiceError>;
+    /// Its bytes, for a server of another process.
+    fn encode(&self) -> Result<Vec<u8>, ServiceError>;
+    fn decode(body: Vec<u8>) -> Result<Self::Reply, ServiceError>;
+}
+
+/// A request of a type, for a reply of a type.
+pub(crate) struct Typed<Q, R>(pub(crate) Q, pub(crate) PhantomData<fn() -> R>);
+
+impl<Q, R> Request for Typed<Q, R>
+where
+    Q: Serialize + DeserializeOwned + Send + 'static,
+    R: Serialize + DeserializeOwned + Send + 'static,
+{
+    type Reply = R;
+    type Here = R;
+
+    fn call(self, local: &dyn AnyLocal) -> Option<Called<R>> {
+        let local = local.as_any().downcast_ref::<LocalServer<Q, R>>()?;
+        Some(Ok((local.call)(self.0).into_operation()))
+    }
+
+    fn reply(here: R) -> Result<R, ServiceError> {
+        Ok(here)
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, ServiceError> {
+        let codec = const { &Codec::<Q>::serde() };
+        encode(codec, &self.0, "request")
+    }
+
+    fn decode(body: Vec<u8>) -> Result<R, ServiceError> {
+        decode(&body, "reply")
+    }
+}
+
+pub(crate) struct ServiceCall<Q: Request> {
     calls: Arc<Calls>,
     /// Never used again in this program.
     number: u64,
-    state: Mutex<State<Q, R>>,
+    state: Mutex<State<Q>>,
 }
 
-struct State<Q, R> {
+struct State<Q: Request> {
     /// Until it is handed to a processor, or was sent.
     request: Option<Q>,
-    chosen: Option<Chosen<R>>,
+    chosen: Option<Chosen<Q::Here>>,
     /// Kept while it is under way.
     busy: Option<Busy>,
     is_begun: bool,
@@ -74,11 +123,7 @@ impl Drop for Busy {
     }
 }
 
-impl<Q, R> ServiceCall<Q, R>
-where
-    Q: Serialize + DeserializeOwned + Send + 'static,
-    R: Serialize + DeserializeOwned + Send + 'static,
-{
+impl<Q: Request> ServiceCall<Q> {
     pub(crate) fn new(calls: &Arc<Calls>, request: Q) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
@@ -95,11 +140,11 @@ where
         }
     }
 
-    fn chosen(&self) -> Option<Chosen<R>> {
+    fn chosen(&self) -> Option<Chosen<Q::Here>> {
         self.state.lock().chosen.clone()
     }
 
-    fn chosen_or_choose(&self) -> Result<Chosen<R>, ServiceError> {
+    fn chosen_or_choose(&self) -> Result<Chosen<Q::Here>, ServiceError> {
         if let Some(chosen) = self.chosen() {
             return Ok(chosen);
         }
@@ -116,19 +161,15 @@ where
             return Err(ServiceError::NoServer);
         };
         let (chosen, request) = match &server.at {
-            Place::Here(local, _) => match local.as_any().downcast_ref::<LocalServer<Q, R>>() {
-                Some(local) => {
-                    let op = (local.call)(request).into_operation();
-                    (Chosen::Here(op), None)
-                }
+            Place::Here(local, _) => match request.call(&**local) {
+                Some(op) => (Chosen::Here(op?), None),
                 None => {
                     let text = format!("service {name:?} has other types");
                     return Err(ServiceError::TypeConflict(text));
                 }
             },
             Place::There(..) => {
-                let codec = const { &Codec::<Q>::serde() };
-                let body = Arc::new(encode(codec, &request, "request")?);
+                let body = Arc::new(request.encode()?);
                 let slot = Arc::default();
                 let server = Arc::clone(&server);
                 // Kept until it is sent: the server may be gone before that.
@@ -162,7 +203,9 @@ where
     /// `begin_here` puts a call to a processor of this process on its way.
     fn begin_by(
         &self,
-        mut begin_here: impl FnMut(Arc<dyn Operation<R, CallError>>) -> Poll<Result<(), CallError>>,
+        mut begin_here: impl FnMut(
+            Arc<dyn Operation<Q::Here, CallError>>,
+        ) -> Poll<Result<(), CallError>>,
         waker: &Waker,
     ) -> Poll<Result<(), ServiceError>> {
         loop {
@@ -197,11 +240,7 @@ where
     }
 }
 
-impl<Q, R> Operation<R, ServiceError> for ServiceCall<Q, R>
-where
-    Q: Serialize + DeserializeOwned + Send + 'static,
-    R: Serialize + DeserializeOwned + Send + 'static,
-{
+impl<Q: Request> Operation<Q::Reply, ServiceError> for ServiceCall<Q> {
     fn begin(
         self: Arc<Self>,
         ticket: &mut Waiter,
@@ -269,12 +308,14 @@ where
         }
     }
 
-    fn poll(&self, waker: &Waker) -> Poll<Result<R, ServiceError>> {
+    fn poll(&self, waker: &Waker) -> Poll<Result<Q::Reply, ServiceError>> {
         let result = match self.chosen() {
-            Some(Chosen::Here(op)) => op.poll(waker).map_err(ServiceError::of_call),
-            Some(Chosen::There { slot, .. }) => slot
+            Some(Chosen::Here(op)) => op
                 .poll(waker)
-                .map(|reply| reply.and_then(|body| decode(&body, "reply"))),
+                .map(|reply| reply.map_err(ServiceError::of_call).and_then(Q::reply)),
+            Some(Chosen::There { slot, .. }) => {
+                slot.poll(waker).map(|reply| reply.and_then(Q::decode))
+            }
             None => Poll::Pending,
         };
         if let Poll::Ready(result) = &result {

@@ -1,6 +1,6 @@
 //! Whoever calls a service.
 
-use super::call::ServiceCall;
+use super::call::{ServiceCall, Typed};
 use super::error::ServiceError;
 use super::local::Types;
 use super::registry::Registry;
@@ -128,7 +128,10 @@ where
     /// [`cancel_and_wait`](mproc_runtime::Ticket::cancel_and_wait) waits for a handler of this process; what a handler of another
     /// one does about a cancel is not heard of here, and is not waited for.
     pub fn call(&self, request: Q) -> Pending<R, ServiceError> {
-        Pending::new(Arc::new(ServiceCall::new(&self.calls, request)))
+        Pending::new(Arc::new(ServiceCall::new(
+            &self.calls,
+            Typed::<Q, R>(request, PhantomData),
+        )))
     }
 
     /// Waits until somebody serves it. Done at once if somebody does.
@@ -142,11 +145,7 @@ where
     ///
     /// Dropping it changes nothing.
     pub fn available(&self) -> Pending<(), ServiceError> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        // Relaxed: only uniqueness is wanted.
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let calls = Arc::clone(&self.calls);
-        Pending::new(Arc::new(Available { calls, number }))
+        self.calls.available()
     }
 
     /// Blocks this thread until somebody serves it, at most for `limit`.
@@ -160,26 +159,44 @@ where
     /// Inside a handler, what the handler has sent is delivered first. On the thread of a script that is to serve it, it waits
     /// for its limit: a script that waits for [`available`](Self::available) with `spin_until` runs meanwhile.
     pub fn wait_for_service(&self, limit: Duration) -> Result<(), Error> {
+        self.calls.wait_for_service(limit)
+    }
+
+    /// How many servers can be called now, in this process and others.
+    pub fn server_count(&self) -> usize {
+        self.calls.server_count()
+    }
+
+    /// What the service is called.
+    pub fn name(&self) -> &str {
+        &self.calls.name
+    }
+}
+
+impl Calls {
+    pub(crate) fn available(self: &Arc<Self>) -> Pending<(), ServiceError> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // Relaxed: only uniqueness is wanted.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let calls = Arc::clone(self);
+        Pending::new(Arc::new(Available { calls, number }))
+    }
+
+    pub(crate) fn wait_for_service(self: &Arc<Self>, limit: Duration) -> Result<(), Error> {
         match self.available().wait_timeout(limit) {
             Err(ServiceError::Timeout) => {
-                let text = format!("nobody served {:?} within {limit:?}", self.calls.name);
+                let text = format!("nobody served {:?} within {limit:?}", self.name);
                 Err(Error::new(ErrorKind::Timeout, text))
             }
             other => other.map_err(Error::from),
         }
     }
 
-    /// How many servers can be called now, in this process and others.
-    pub fn server_count(&self) -> usize {
-        if !self.calls.registry.is_here() {
-            return 0;
+    pub(crate) fn server_count(&self) -> usize {
+        match self.registry.is_here() {
+            true => self.registry.servers(&self.name),
+            false => 0,
         }
-        self.calls.registry.servers(&self.calls.name)
-    }
-
-    /// What the service is called.
-    pub fn name(&self) -> &str {
-        &self.calls.name
     }
 }
 

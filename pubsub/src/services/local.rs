@@ -1,7 +1,8 @@
 //! A server of this node: a processor that handles requests of one type.
 
+use super::call::Called;
 use super::error::ServiceError;
-use super::serving::{Serving, ServingOf, Woken};
+use super::serving::{Serving, ServingOf, Woken, encode};
 use crate::codec::Codec;
 use mproc_runtime::Pending;
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub(crate) struct TypeOf {
     pub(crate) hash: u64,
     /// `None` for another process's.
     id: Option<TypeId>,
+    /// Fits all types: of a client that has the bytes only.
+    is_any: bool,
 }
 
 impl TypeOf {
@@ -32,10 +35,23 @@ impl TypeOf {
             name: std::any::type_name::<T>().to_owned(),
             hash: const { &Codec::<T>::serde() }.hash(),
             id: Some(TypeId::of::<T>()),
+            is_any: false,
+        }
+    }
+
+    fn any() -> Self {
+        Self {
+            name: "any".to_owned(),
+            hash: 0,
+            id: None,
+            is_any: true,
         }
     }
 
     fn fits(&self, other: &Self) -> bool {
+        if self.is_any || other.is_any {
+            return true;
+        }
         match (self.id, other.id) {
             (Some(a), Some(b)) => a == b,
             _ => self.hash == other.hash,
@@ -55,11 +71,24 @@ impl Types {
         }
     }
 
+    /// Whatever a server has.
+    pub(crate) fn any() -> Self {
+        Self {
+            request: TypeOf::any(),
+            reply: TypeOf::any(),
+        }
+    }
+
+    pub(crate) fn is_any(&self) -> bool {
+        self.request.is_any
+    }
+
     pub(crate) fn elsewhere(request: (&str, u64), reply: (&str, u64)) -> Self {
         let of = |(name, hash): (&str, u64)| TypeOf {
             name: name.to_owned(),
             hash,
             id: None,
+            is_any: false,
         };
         Self {
             request: of(request),
@@ -86,6 +115,9 @@ pub(crate) struct LocalServer<Q, R> {
 pub(crate) trait AnyLocal: Any + Send + Sync {
     fn as_any(&self) -> &dyn Any;
 
+    /// A request of this node of which only the bytes are known, and so is the reply.
+    fn call_raw(&self, body: &[u8]) -> Called<RawReply>;
+
     /// A request of another node, of which `call` says the session and the number there.
     fn serve(
         &self,
@@ -96,6 +128,9 @@ pub(crate) trait AnyLocal: Any + Send + Sync {
     ) -> Result<Arc<dyn Serving>, ServiceError>;
 }
 
+/// A reply that is encoded where it is waited for, if that succeeds.
+pub(crate) type RawReply = Result<Vec<u8>, ServiceError>;
+
 impl<Q, R> AnyLocal for LocalServer<Q, R>
 where
     Q: Serialize + DeserializeOwned + Send + 'static,
@@ -103,6 +138,15 @@ where
 {
     fn as_any(&self) -> &dyn Any {
         self
+    }
+
+    fn call_raw(&self, body: &[u8]) -> Called<RawReply> {
+        let request = decode::<Q>(body, "request")?;
+        let reply = (self.call)(request).map(|reply| {
+            let codec = const { &Codec::<R>::serde() };
+            encode(codec, &reply, "reply")
+        });
+        Ok(reply.into_operation())
     }
 
     fn serve(

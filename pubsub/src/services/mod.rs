@@ -23,7 +23,7 @@
 //! | `dispatcher.rs` | the thread that takes frames |
 //! | `serving.rs` | a request of another node, as a call here |
 //! | `call.rs`, `slot.rs` | a call, and where its answer arrives |
-//! | `client.rs`, `server.rs`, `local.rs` | what programs see |
+//! | `client.rs`, `raw_client.rs`, `server.rs`, `local.rs` | what programs see |
 //!
 //! # How a session ends
 //!
@@ -46,6 +46,7 @@ mod frame;
 mod incoming;
 mod links;
 mod local;
+mod raw_client;
 mod registry;
 mod server;
 mod serving;
@@ -58,6 +59,7 @@ mod tests;
 
 pub use client::Client;
 pub use error::ServiceError;
+pub use raw_client::RawClient;
 pub(crate) use registry::Registry;
 pub use server::{ServeOptions, Served, Services};
 pub use snapshot::ServiceSnapshot;

@@ -118,7 +118,10 @@ impl Registry {
             let text = format!("{cannot}: it is {}, not {}", other.label(), types.label());
             return Err(Error::new(ErrorKind::TypeConflict, text));
         }
-        service.types.get_or_insert_with(|| types.clone());
+        // A client of any types says nothing about the service.
+        if !types.is_any() {
+            service.types.get_or_insert_with(|| types.clone());
+        }
         Ok(Arc::clone(&service.counts))
     }
 
