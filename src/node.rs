@@ -2,18 +2,17 @@
 
 use crate::script::Script;
 use mproc_pubsub::{
-    CallbackSlot, CallbackSubscription, ChannelSubscription, DomainOptions, DomainSnapshot,
-    DomainTime, EVENTS, Event, Graph, Msg, Place, Publisher, PublisherOptions, Relay, RelayOptions,
-    Sample, ServiceSnapshot, Subscription, SubscriptionOptions, Topic, TopicSnapshot, Topics,
-    accept_msgs, send_msg,
+    CallbackSlot, CallbackSubscription, ChannelSubscription, DomainOptions, DomainTime, EVENTS,
+    Event, Graph, Msg, NodeInfo, Place, Publisher, PublisherOptions, Relay, RelayOptions, Sample,
+    Snapshot, Subscription, SubscriptionOptions, Survey, Topic, Topics, accept_msgs, send_msg,
 };
 use mproc_runtime::{
-    Address, Clock, Closure, Error, ErrorKind, Faults, Handle, Options, Processor, Runtime,
-    WhenFull, closure,
+    Address, Clock, Closure, Error, ErrorKind, Faults, Handle, Options, Pending, Processor,
+    Runtime, WhenFull, closure,
 };
-use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// This process's place for processors, drivers and topics. Cheap to clone; `Send + Sync`.
 ///
@@ -32,37 +31,14 @@ impl Deref for Node {
     }
 }
 
-/// Everything that is known of a running program.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Snapshot {
-    /// Processors, drivers and totals.
-    #[serde(flatten)]
-    pub runtime: mproc_runtime::Snapshot,
-    /// Topics, by name.
-    pub topics: Vec<TopicSnapshot>,
-    /// Services that it serves, calls or knows of from other processes, by name.
-    #[serde(default)]
-    pub services: Vec<ServiceSnapshot>,
-    /// The other processes of its domain; `None` if it is for this process alone.
-    #[serde(default)]
-    pub domain: Option<DomainSnapshot>,
-}
-
-impl Deref for Snapshot {
-    type Target = mproc_runtime::Snapshot;
-
-    fn deref(&self) -> &mproc_runtime::Snapshot {
-        &self.runtime
-    }
-}
-
 /// What a node is made with; see [`Node::builder`].
 #[derive(Clone, Debug)]
 #[must_use = "it makes nothing until build() is called"]
 pub struct NodeBuilder {
     options: Option<Options>,
     domain: Option<DomainOptions>,
+    /// The program has asked for the domain: it is an error if it cannot be joined.
+    must_join: bool,
     follows_domain_time: bool,
 }
 
@@ -85,6 +61,14 @@ impl NodeBuilder {
     /// In this domain, with these bounds.
     pub fn domain_with(mut self, domain: DomainOptions) -> Self {
         self.domain = Some(domain);
+        self.must_join = true;
+        self
+    }
+
+    /// In this domain, if it can be joined. If not, whatever needs it says so.
+    pub(crate) fn domain_if_possible(mut self, domain: DomainOptions) -> Self {
+        self.domain = Some(domain);
+        self.must_join = false;
         self
     }
 
@@ -94,12 +78,18 @@ impl NodeBuilder {
         self
     }
 
-    /// The node. It joins its domain when it first declares a topic whose values can leave the process.
+    /// The node. It joins its domain now, so that others see it whatever it does. Where `MPROC_DOMAIN` names the domain and it
+    /// cannot be joined, the node is made all the same: it tries again when it first declares a topic whose values can leave
+    /// the process, or a service, and that returns the error.
     ///
     /// # Errors
     ///
-    /// [`InvalidSetting`](crate::ErrorKind::InvalidSetting), naming the variable of the environment; with
-    /// [`domain_time`](Self::domain_time), as [`Node::domain_clock`].
+    /// - [`InvalidSetting`](crate::ErrorKind::InvalidSetting), naming the variable of the environment; or what is wrong with a
+    ///   number of the domain that it was told, or with its directory.
+    /// - [`Io`](crate::ErrorKind::Io): the domain that it was told cannot be joined. The text says what was refused, and what to
+    ///   do.
+    /// - [`Refused`](crate::ErrorKind::Refused): it was told a domain, and [there can be none](DomainOptions::is_available).
+    /// - With [`domain_time`](Self::domain_time), as [`Node::domain_clock`].
     pub fn build(self) -> Result<Node, Error> {
         let options = match self.options {
             Some(options) => options,
@@ -111,7 +101,12 @@ impl NodeBuilder {
         };
         let node = Node::with_options(options);
         if let Some(domain) = domain {
-            node.graph().join_domain(domain)?;
+            let graph = node.graph();
+            graph.join_domain(domain)?;
+            let joined = graph.join_now(&node.runtime);
+            if self.must_join {
+                joined?;
+            }
         }
         if self.follows_domain_time {
             let clock = node.domain_clock()?;
@@ -147,6 +142,7 @@ impl Node {
         NodeBuilder {
             options: None,
             domain: None,
+            must_join: false,
             follows_domain_time: false,
         }
     }
@@ -574,12 +570,57 @@ impl Node {
 
     /// What is known of the program now.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            runtime: self.runtime.snapshot(),
-            topics: self.graph().snapshot(),
-            services: self.graph().service_snapshot(),
-            domain: self.graph().domain_snapshot(),
-        }
+        self.graph().node_snapshot(&self.runtime)
+    }
+
+    /// Which node this is, as the others of its domain see it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mproc::Node;
+    ///
+    /// let info = Node::simulated(1).info();
+    /// assert_eq!(info.pid, std::process::id());
+    /// assert_eq!(info.domain, None); // it is for this process alone
+    /// ```
+    pub fn info(&self) -> NodeInfo {
+        self.graph().node_info(&self.runtime)
+    }
+
+    /// Asks every other node of the domain for its snapshot, and gives a [`Survey`] when each has answered or is dead, or
+    /// `limit` is over. This node is not in it. Whoever has not answered is in [`Survey::silent`], with the reason in words:
+    /// it is stopped, has another version, could not be met in time.
+    ///
+    /// A node answers also while all its drivers are blocked, and pays nothing while nobody asks. For a node of no domain and for
+    /// a simulated one the survey is empty, at once. Nothing begins before it is waited for.
+    ///
+    /// # Errors
+    ///
+    /// From waiting, as [`Graph::survey`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it cancels: reports that come later are let go of unread.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use mproc::Node;
+    /// use std::time::Duration;
+    ///
+    /// let node = Node::builder().domain("lab")?.build()?;
+    /// let survey = node.survey(Duration::from_secs(1)).wait()?;
+    /// for report in &survey.reports {
+    ///     println!("{} has {} processors", report.node.program, report.snapshot.processors.len());
+    /// }
+    /// for silent in &survey.silent {
+    ///     println!("process {} does not answer: {}", silent.pid, silent.why);
+    /// }
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
+    pub fn survey(&self, limit: Duration) -> Pending<Survey, Error> {
+        self.graph().survey(&self.runtime, limit)
     }
 
     /// A script on the calling thread, with `()` for a state. A thread may have several; each runs only while it is spun.

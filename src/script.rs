@@ -106,7 +106,8 @@ type Callback<S, T> = RefCell<Option<Box<Call<S, T>>>>;
 type Call<S, T> = dyn FnMut(&mut S, Sample<T>, &mut ScriptCx<'_, S>) -> Outcome<()>;
 
 /// Makes a node and a script on the calling thread. The node shares its topics with the other processes of its domain: the one
-/// that `MPROC_DOMAIN` names, or [`DEFAULT_DOMAIN`] where [there can be any](DomainOptions::is_available). Ctrl-C and SIGTERM
+/// that `MPROC_DOMAIN` names, or [`DEFAULT_DOMAIN`] where [there can be any](DomainOptions::is_available). It joins at once; if it
+/// cannot, whatever first needs the others says so. Ctrl-C and SIGTERM
 /// end it in order; a second one drops what is still queued; a third ends the process. What this thread waits for when they
 /// come is given up, and the wait returns `Interrupted` ([`Runtime::interrupt`](mproc_runtime::Runtime::interrupt)). Further calls make further nodes, each with
 /// its script; the signals end them all.
@@ -132,7 +133,7 @@ pub fn init_without_signals() -> Result<Script<()>, Error> {
         domain => domain,
     };
     let builder = match domain {
-        Some(domain) => Node::builder().domain_with(domain),
+        Some(domain) => Node::builder().domain_if_possible(domain),
         // Nobody asked for other processes, and here there are none to be met.
         None => Node::builder(),
     };

@@ -422,6 +422,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
         SubscriptionSnapshot {
             id: self.id,
             owner: None,
+            node: None,
             when_full: self.settings.when_full,
             capacity: self.settings.capacity as u64,
             paused: false,

@@ -825,6 +825,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
         let offered = state.offered + state.from_sources + waits_at_sources;
         SubscriptionSnapshot {
             id: self.id,
+            node: None,
             owner: self
                 .bell
                 .get()

@@ -65,9 +65,9 @@ impl DomainOptions {
         })
     }
 
-    /// True on systems where processes can share topics. On others a node that has joined a domain gets
-    /// [`ErrorKind::Refused`] when a topic is declared that could leave its process; a node without a domain has all that one
-    /// process offers.
+    /// True on systems where processes can share topics. On others a node that is told a domain is not built
+    /// ([`ErrorKind::Refused`]), and one that gets it from the environment is told so when a topic is declared that could leave its
+    /// process; a node without a domain has all that one process offers.
     pub fn is_available() -> bool {
         IS_AVAILABLE
     }

@@ -28,7 +28,7 @@ use crate::subscription::{Subscription, SubscriptionOptions};
 use crate::topic::{self, Topic};
 use crate::topic_core::{AnyTopic, TopicCore, type_label};
 use crate::transport::{Neighbourhood, Sought, Transport};
-use mproc_runtime::{Error, ErrorKind, Name, Runtime};
+use mproc_runtime::{Error, ErrorKind, Name, Runtime, RuntimeCore};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -54,7 +54,7 @@ pub struct Graph {
     msgs: Mutex<BTreeMap<TopicId, Publisher<Msg>>>,
     /// The domain that the node belongs to, if any.
     domain: OnceLock<DomainOptions>,
-    /// The way to other nodes of the domain, made when it is first needed.
+    /// The way to other nodes of the domain, made when the node joins.
     transport: Mutex<Option<Arc<dyn Transport>>>,
     /// Other nodes whose samples come here.
     remote_nodes: RemoteNodes,
@@ -62,6 +62,10 @@ pub struct Graph {
     counting: Mutex<()>,
     /// Who serves what, made when it is first asked.
     services: OnceLock<Arc<Registry>>,
+    /// Of the node, which keeps this.
+    runtime: Weak<RuntimeCore>,
+    /// When the node was made, by the time of day: asked once, so that it is always said alike.
+    pub(crate) started_unix_ns: OnceLock<u64>,
     origin: Origin,
 }
 
@@ -165,6 +169,8 @@ impl Graph {
                 remote_nodes: RemoteNodes::default(),
                 counting: Mutex::new(()),
                 services: OnceLock::new(),
+                runtime: Arc::downgrade(&runtime.shared()),
+                started_unix_ns: OnceLock::new(),
                 origin: Origin::now(),
             }))
         });
@@ -233,7 +239,7 @@ impl Graph {
         let domain = self.domain.get()?;
         Some(match self.made_transport() {
             Some(transport) => transport.snapshot(),
-            // It has declared no topic that could leave the process.
+            // It has not joined it, or could not.
             None => DomainSnapshot {
                 name: domain.name().to_owned(),
                 ..DomainSnapshot::default()
@@ -265,6 +271,27 @@ impl Graph {
     /// The transport, if it was needed before.
     pub(crate) fn made_transport(&self) -> Option<Arc<dyn Transport>> {
         self.transport.lock().clone()
+    }
+
+    /// As [`made_transport`](Self::made_transport); `None` in a forked child, too.
+    pub(crate) fn made_transport_here(&self) -> Option<Arc<dyn Transport>> {
+        let is_here = self.origin.is_here();
+        is_here.then(|| self.made_transport()).flatten()
+    }
+
+    /// Joins the node's domain now, unless it is simulated or has none. Else it joins when it first needs to: to declare a topic
+    /// that can leave the process, or a service.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::InvalidSetting`]: the domain's name, a number of its options, or what the environment says about the
+    ///   directory.
+    /// - [`ErrorKind::Io`]: the directory, a descriptor, memory or a thread was refused. The text says which, and what to do.
+    /// - [`ErrorKind::Refused`]: processes share no topics on this system.
+    ///
+    /// A later attempt may succeed.
+    pub fn join_now(self: &Arc<Self>, runtime: &Runtime) -> Result<(), Error> {
+        self.transport(runtime).map(drop)
     }
 
     pub(crate) fn remote_nodes(&self) -> &RemoteNodes {
@@ -1146,6 +1173,12 @@ impl Wiring {
 }
 
 impl Neighbourhood for Graph {
+    fn report(&self) -> Result<Vec<u8>, String> {
+        let runtime = self.runtime.upgrade().map(Runtime::of_shared);
+        let runtime = runtime.ok_or_else(|| "the node has ended".to_owned())?;
+        Self::report(self, &runtime)
+    }
+
     fn publishers_changed(&self, id: TopicId) {
         let (Some(topic), Some(transport)) = (self.find(id), self.made_transport()) else {
             return;

@@ -107,6 +107,9 @@ mod tests {
 
     impl Neighbourhood for Nobody {
         fn publishers_changed(&self, _: TopicId) {}
+        fn report(&self) -> Result<Vec<u8>, String> {
+            Err("nobody is asked".into())
+        }
     }
 
     #[test]

@@ -154,6 +154,7 @@ impl<P: Processor, R: 'static> Topics<P> for Cx<'_, P, R> {
     ) -> Result<Publisher<T>, Error> {
         let runtime = self.runtime();
         let publisher = Graph::of(&runtime).publisher_with(&runtime, topic, options)?;
+        publisher.set_owner(self.name());
         let known = self.extensions().get_or_default::<Publishers>();
         known
             .0

@@ -15,8 +15,8 @@ use crate::topic_core::{AnyTopic, TopicCore, TopicState, label_as_name};
 use crate::tracked::OnPublish;
 use crate::transport::Outlet;
 use mproc_runtime::{
-    Attempt, DropCause, Error, ErrorKind, Fault, OutboxKey, Runtime, Undelivered, outbox_holds,
-    spill_undelivered,
+    Attempt, DropCause, Error, ErrorKind, Fault, Name, OutboxKey, Runtime, Undelivered,
+    outbox_holds, spill_undelivered,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -69,6 +69,8 @@ impl PublisherOptions {
 pub(crate) struct PublisherStatus {
     pub(crate) id: PublisherId,
     pub(crate) history: usize,
+    /// The processor that made it.
+    owner: OnceLock<Name>,
     /// Values published; the sequence number of the next. Written under the topic's lock.
     published: AtomicU64,
     outstanding: Arc<Count>,
@@ -112,6 +114,7 @@ impl PublisherStatus {
             outstanding: self.outstanding.get() as u64,
             in_flight: self.in_flight.get() as u64,
             paused: self.gate.is_paused(),
+            owner: self.owner.get().map(|name| name.as_str().to_owned()),
         }
     }
 }
@@ -564,6 +567,7 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
         let status = Arc::new(PublisherStatus {
             id: PublisherId::next(),
             history: options.history,
+            owner: OnceLock::new(),
             published: AtomicU64::new(0),
             outstanding: Arc::default(),
             in_flight: Arc::default(),
@@ -730,6 +734,11 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
     /// What is known of it now.
     pub fn snapshot(&self) -> PublisherSnapshot {
         self.core.status.snapshot()
+    }
+
+    /// Which processor has made it, once.
+    pub(crate) fn set_owner(&self, owner: &Name) {
+        let _before = self.core.status.owner.set(owner.clone());
     }
 
     /// Nobody listens and nothing is kept: publishing would do nothing.

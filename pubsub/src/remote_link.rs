@@ -9,6 +9,7 @@
 use crate::codec::Codec;
 use crate::events::Event;
 use crate::id::{PublisherId, SubscriptionId, TopicId};
+use crate::inspect::hex;
 use crate::leases::{InFlight, Outstanding};
 use crate::monitor::Monitor;
 use crate::prepared::{FIRST_HINT, Prepared, Unprepared};
@@ -391,6 +392,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for RemoteLink<T> {
         SubscriptionSnapshot {
             id: self.id,
             owner: Some(self.link.remote().label.clone()),
+            node: Some(hex(&self.link.remote().node)),
             when_full: self.link.when_full(),
             capacity: self.link.capacity() as u64,
             paused: false,

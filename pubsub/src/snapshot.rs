@@ -79,6 +79,9 @@ pub struct PublisherSnapshot {
     pub in_flight: u64,
     /// True while it is paused.
     pub paused: bool,
+    /// The processor that made it, by its context; `None` for one that was made elsewhere.
+    #[serde(default)]
+    pub owner: Option<String>,
 }
 
 /// One subscription. When it stands still, `offered = taken + dropped + refused + queued`, exactly.
@@ -87,8 +90,12 @@ pub struct PublisherSnapshot {
 pub struct SubscriptionSnapshot {
     /// Its id.
     pub id: SubscriptionId,
-    /// The processor that handles its samples; `None` if it is pulled from.
+    /// The processor that handles its samples; `None` if it is pulled from. For one of another node, its process: see
+    /// [`node`](Self::node).
     pub owner: Option<String>,
+    /// The other node that it is of, by [`NodeInfo::id`](crate::NodeInfo::id); `None` for one of this node.
+    #[serde(default)]
+    pub node: Option<String>,
     /// What it does when it is full.
     pub when_full: WhenFull,
     /// Its places.

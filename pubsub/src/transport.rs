@@ -22,6 +22,7 @@
 
 use crate::codec::CodecKind;
 use crate::id::{SubscriptionId, TopicId};
+use crate::inspect::Ask;
 use crate::snapshot::DomainSnapshot;
 use mproc_runtime::{Error, LaneBell, WhenFull};
 use std::any::Any;
@@ -82,6 +83,10 @@ pub(crate) trait Transport: Send + Sync {
     fn publishers(&self, id: TopicId) -> usize;
     /// What other nodes know this one by: their [`Remote::node`].
     fn node(&self) -> [u8; 16];
+    /// Asks all other nodes for reports until the deadline, and finishes the survey.
+    fn survey(&self, ask: &Arc<Ask>, deadline: Option<Instant>);
+    /// Nobody waits for some of the surveys any more.
+    fn forget_surveys(&self);
     /// What is counted.
     fn snapshot(&self) -> DomainSnapshot;
     /// The node ends: what is queued at others stays there. Returns when no thread of the transport runs any more, unless it
@@ -93,6 +98,8 @@ pub(crate) trait Transport: Send + Sync {
 pub(crate) trait Neighbourhood: Send + Sync {
     /// Another number of nodes publish on this topic than before: see [`Transport::publishers`].
     fn publishers_changed(&self, id: TopicId);
+    /// What this node says of itself, in bytes, or for people why it says nothing. It may take seconds.
+    fn report(&self) -> Result<Vec<u8>, String>;
 }
 
 /// A topic on which this node publishes.

@@ -102,7 +102,7 @@ pub use runtime::{
     DEFAULT_CAPACITY, DEFAULT_LIMIT, Idle, InExecutor, Options, Runtime, RuntimeCore,
 };
 pub use shutdown::{Left, ShutdownReport};
-pub use snapshot::{DriverSnapshot, ProcessorSnapshot, Snapshot, Totals};
+pub use snapshot::{DriverSnapshot, ProcessorSnapshot, Snapshot, Totals, WaitSnapshot};
 pub use spill::{outbox_holds, spill_undelivered};
 pub use supervision::{
     Backoff, Child, ChildPlace, IntoProcessor, Restart, Strategy, Supervisor, SupervisorEvent,

@@ -711,6 +711,11 @@ impl Runtime {
         Self::from_core(self.core.clone())
     }
 
+    /// As [`without_guard`](Self::without_guard), of what [`shared`](Self::shared) gave.
+    pub fn of_shared(core: Arc<RuntimeCore>) -> Self {
+        Self::from_core(core)
+    }
+
     /// True if both are handles of one node.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.core, &other.core)

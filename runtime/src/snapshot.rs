@@ -59,6 +59,9 @@ pub struct ProcessorSnapshot {
     /// True while it waits for its supervisor to bring it up: it takes messages, and handles none.
     #[serde(default)]
     pub restarting: bool,
+    /// The supervisor that brings it up; `None` if it has none.
+    #[serde(default)]
+    pub supervisor: Option<String>,
     /// Places of its mailbox; `u64::MAX` if it has no bound.
     pub capacity: u64,
     /// The most messages that ever waited.
@@ -72,6 +75,19 @@ pub struct ProcessorSnapshot {
     /// The type of the message that it handles or, if it handles none, handled last; `None` if it has handled none. For
     /// what is no message, a word in its place: `timer`, `continuation`, `notice`, `task`.
     pub last_message_type: Option<String>,
+}
+
+/// Somebody who cannot go on now, and whom that is up to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct WaitSnapshot {
+    /// The processor that waits, or the driver whose thread does.
+    pub who: String,
+    /// The processors for which it waits. Empty if nobody knows who will answer: the reply was promised for later.
+    pub on: Vec<String>,
+    /// `call`: for an answer, inside a handler. `room`: for places in mailboxes or subscriptions, inside a handler or with its
+    /// outbox after it.
+    pub why: String,
 }
 
 /// One driver.

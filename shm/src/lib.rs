@@ -146,6 +146,8 @@ mod retiring;
 #[cfg(all(test, not(loom)))]
 mod retiring_tests;
 #[cfg(not(loom))]
+mod sealed;
+#[cfg(not(loom))]
 mod segment;
 mod slots;
 mod sync;
@@ -191,6 +193,8 @@ pub use loan::{Filled, Loan};
 #[cfg(not(loom))]
 pub use mapped::SegmentsHandle;
 #[cfg(not(loom))]
+pub use sealed::SealedBytes;
+#[cfg(not(loom))]
 pub use segment::{DataGeometry, DataSegment};
 #[cfg(not(loom))]
 pub use sys::monotonic_ns;
@@ -215,7 +219,9 @@ pub use handshake::{
     TopicType, Withdraw,
 };
 #[cfg(not(loom))]
-pub use process::{BootId, Credentials, Identity, NodeId, NodeIdError, Process, ProcessError};
+pub use process::{
+    BootId, Credentials, Identity, NodeId, NodeIdError, Process, ProcessError, is_stopped,
+};
 #[cfg(not(loom))]
 pub use rendezvous::{JoinError, Rendezvous};
 #[cfg(not(loom))]

@@ -297,6 +297,12 @@ impl Process {
     }
 }
 
+/// True if process `pid` is stopped, by a signal or by a debugger; false if it is not, or cannot be looked at. For people: the
+/// number may be another process's by now.
+pub fn is_stopped(pid: u32) -> bool {
+    sys::is_stopped(pid).unwrap_or(false)
+}
+
 /// True if the end that `fd` tells of has come.
 pub(crate) fn is_over(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];

@@ -159,6 +159,36 @@ impl Rendezvous {
         self.own.entry()
     }
 
+    /// Who is in the directory now, but for this node: those that are met, those that will be, and what the dead have left.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read.
+    pub fn others(&self) -> io::Result<Vec<Entry>> {
+        let mut entries = self.directory.list()?;
+        entries.retain(|entry| *entry != self.own.entry());
+        Ok(entries)
+    }
+
+    /// Removes the socket at `entry` if its process is gone. One that lives notices nothing.
+    ///
+    /// # Errors
+    ///
+    /// The system refused.
+    pub fn remove_stale(&self, entry: &Entry) -> io::Result<Removal> {
+        self.directory.remove_stale(entry)
+    }
+
+    /// Visits at once whoever would be visited again later. On the watch's thread, or with a wake of it.
+    pub fn hurry(&self) {
+        let now = Instant::now();
+        for neighbour in lock(&self.neighbours).values_mut() {
+            if matches!(neighbour.state, State::Due(_)) {
+                neighbour.state = State::Due(now);
+            }
+        }
+    }
+
     /// The connection to `node` is over although its process lives. It will be visited again, if that is ours to do.
     pub fn lost(&self, node: NodeId) {
         if self.watch.ended().is_some() {
@@ -183,7 +213,7 @@ impl Rendezvous {
             pid: peer.pid,
             node: peer.node,
         };
-        self.directory.remove_stale(&entry)
+        self.remove_stale(&entry)
     }
 }
 

@@ -70,6 +70,8 @@ pub(crate) fn act_victim(base: &Path) {
     let mut lines = orders();
     lines.next();
     up.wait_for_subscribers(1, LONG).unwrap();
+    // The friend: nobody else is there.
+    say("linked");
     let stop = Arc::new(AtomicBool::new(false));
     let received = Arc::new(AtomicU64::new(0));
     let (its_stop, its_received) = (stop.clone(), received.clone());
@@ -598,6 +600,7 @@ fn corrupt_peer_loses_its_links_and_nobody_else_loses_anything() {
     friend.wait_for("made");
     victim.tell("go");
     friend.tell("go");
+    victim.wait_for("linked");
     let label = victim.label();
     let pid = label.strip_prefix("process ").unwrap();
     let lasts = Duration::from_secs(seconds());

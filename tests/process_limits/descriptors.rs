@@ -88,10 +88,13 @@ fn node_with_32_descriptors_links_to_as_many_as_it_can() {
     let base = base();
     let mut limited = limited(&base);
     limited.ask("publisher data", "made");
-    let mut others: Vec<_> = (0..PEERS).map(|_| ordinary(&base)).collect();
-    for other in &mut others {
+    // One after the other: a node joins when it is built, and many connections leave no descriptors for links.
+    let subscriber = |_| {
+        let mut other = ordinary(&base);
         other.ask("subscribe data", "subscribed");
-    }
+        other
+    };
+    let mut others: Vec<_> = (0..PEERS).map(subscriber).collect();
     let all = limited.ask(&format!("probe data {PEERS}"), "probe");
     let before: u64 = limited.ask("cpu", "cpu").parse().unwrap();
     assert_eq!(limited.ask(&format!("probe data {PEERS}"), "probe"), all);

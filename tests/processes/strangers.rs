@@ -52,10 +52,9 @@ fn processes_of_another_domain_are_not_met() {
 
 /// What joining a domain there says.
 fn refused(place: &Place) -> String {
-    let node = place.node();
-    let error = node.publisher(&FRAMES).err().unwrap();
+    let builder = Node::builder().options(mproc::Options::default());
+    let error = builder.domain_with(place.options()).build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
-    end(node);
     error.to_string()
 }
 

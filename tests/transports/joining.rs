@@ -1,7 +1,7 @@
 //! Who finds whom: names, patterns, pairs of numbers, connections; and who does not fit.
 
 use super::*;
-use mproc::{Data, Event, Msg, PublishError, Topics, closure};
+use mproc::{Data, Event, Msg, Topics, closure};
 use serde::{Deserialize, Serialize};
 use std::sync::mpsc::channel;
 
@@ -254,17 +254,9 @@ fn local_topics_stay_where_they_are() {
 }
 
 #[test]
-fn a_publisher_that_cannot_join_says_why() {
+fn a_node_that_cannot_join_says_why() {
     let missing = std::path::Path::new("/nonexistent/for/mproc");
     let domain = DomainOptions::new("contract").unwrap().directory(missing);
-    let node = Node::builder().domain_with(domain).build().unwrap();
-    let error = node.publisher(&SPEED).err().unwrap();
+    let error = Node::builder().domain_with(domain).build().unwrap_err();
     assert!(error.to_string().contains("/nonexistent"), "{error}");
-    // Local topics need no other processes.
-    const JOBS: Topic<i64> = Topic::local("jobs");
-    let jobs = node.publisher(&JOBS).unwrap();
-    assert!(!matches!(
-        jobs.publish(1),
-        Err(PublishError::Refused { .. })
-    ));
 }

@@ -6,12 +6,14 @@ use super::line::Line;
 use super::outlet::Outlet;
 use super::peer::PeerState;
 use super::source::PeerSource;
+use super::surveying::{INSPECT, REPORT, Surveys};
 use super::wire;
 use crate::id::{SubscriptionId, TopicId};
+use crate::inspect::{Asking, NodeReport};
 use crate::transport::{Offered, Sought};
 use mproc_shm::{
-    Announce, Connection, Detach, DetachReason, Event, Frame, Next, Peer, Source, WatchHandle,
-    Withdraw,
+    Announce, Connection, Detach, DetachReason, Event, Frame, Next, NodeId, Peer, Source,
+    WatchHandle, Withdraw,
 };
 use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -43,6 +45,15 @@ pub(super) enum Command {
         number: u32,
         why: String,
     },
+    Survey(Asking, Option<Instant>),
+    /// Nobody waits for some of the surveys any more.
+    ForgetSurveys,
+    NotMet(NodeId),
+    Read {
+        survey: u64,
+        node: NodeId,
+        report: Box<Result<NodeReport, String>>,
+    },
 }
 
 /// A topic that this node publishes, or published while links stay.
@@ -69,6 +80,7 @@ pub(super) struct Control {
     pub(super) seekers: BTreeMap<SubscriptionId, Seeker>,
     /// By the number of the connection.
     pub(super) peers: BTreeMap<u64, PeerState>,
+    pub(super) surveys: Surveys,
     next_connection: u64,
 }
 
@@ -79,6 +91,7 @@ impl Control {
             offers: BTreeMap::new(),
             seekers: BTreeMap::new(),
             peers: BTreeMap::new(),
+            surveys: Surveys::default(),
             next_connection: 0,
         }
     }
@@ -98,6 +111,14 @@ impl Control {
                 number,
                 why,
             } => self.violated(connection, number, &why),
+            Command::Survey(asking, deadline) => self.survey(asking, deadline),
+            Command::ForgetSurveys => self.finish_surveys(),
+            Command::NotMet(node) => self.not_met(node),
+            Command::Read {
+                survey,
+                node,
+                report,
+            } => self.read(survey, node, *report),
         }
         self.count();
     }
@@ -115,7 +136,7 @@ impl Control {
         let Peer {
             connection: Connection { socket, process },
             identity,
-            ..
+            agreed,
         } = peer;
         // It came again, perhaps before the end of the old connection was seen here.
         let is_old = |peer: &PeerState| peer.identity.node == identity.node;
@@ -137,7 +158,7 @@ impl Control {
         let line = Arc::new(Line::new(Arc::clone(&socket), watch.clone()));
         let source = PeerSource::new(&self.core, connection, socket, process, &line);
         let is_own_larger = self.core.node > identity.node;
-        let state = PeerState::new(&line, identity, is_own_larger);
+        let state = PeerState::new(&line, identity, is_own_larger, agreed.features);
         self.peers.insert(connection, state);
         for offer in self.offers.values().filter(|offer| offer.is_active) {
             self.announce(&line, &*offer.offered);
@@ -145,6 +166,8 @@ impl Control {
         if watch.add("peer", source).is_err() {
             self.peers.remove(&connection);
         }
+        self.ask_in_surveys(connection);
+        self.finish_surveys();
     }
 
     pub(super) fn announce(&self, line: &Line, offered: &dyn Offered) {
@@ -231,6 +254,12 @@ impl Control {
             Frame::Detach(detach) => self.detached(connection, &detach),
             Frame::Retire(retire) => self.retire(connection, retire),
             Frame::Retired(retired) => self.retired(connection, retired),
+            Frame::Other { kind, body } if kind == INSPECT => {
+                self.inspect(connection, body, &descriptors)
+            }
+            Frame::Other { kind, body } if kind == REPORT => {
+                self.reported(connection, body, descriptors)
+            }
             Frame::Hello(_) => Err("it said hello twice".into()),
             // Of a later version.
             _ => Ok(()),
@@ -292,12 +321,16 @@ impl Source for Desk {
         if self.core.has_commands() {
             return Some(self.made);
         }
-        self.core.again_at()
+        let due = *self.core.survey_due.lock();
+        [self.core.again_at(), due].into_iter().flatten().min()
     }
 
     fn on_event(&mut self, _: Event, now: Instant, _: &WatchHandle) -> Next {
         if self.core.take_again(now) {
             self.core.with_control(Control::reconsider);
+        }
+        if self.core.take_survey_due(now) {
+            self.core.with_control(|control| control.surveys_due(now));
         }
         for command in self.core.take_commands() {
             self.core.with_control(|control| control.carry_out(command));

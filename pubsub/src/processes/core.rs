@@ -3,7 +3,9 @@
 use super::bells::{Bells, Home};
 use super::clock::Clock;
 use super::control::{Command, Control};
+use super::inspector::Inspector;
 use super::reports::Reports;
+use super::surveying::UnmetNodes;
 use crate::id::SubscriptionId;
 use crate::transport::Neighbourhood;
 use mproc_runtime::{Error, ErrorKind};
@@ -87,6 +89,11 @@ pub(super) struct Core {
     /// Who looks at each subscription.
     pub(super) homes: Mutex<HashMap<SubscriptionId, Arc<Home>>>,
     pub(super) closed: AtomicBool,
+    /// Why nodes were not met, of those that were not met since.
+    pub(super) unmet: Mutex<UnmetNodes>,
+    /// When the first survey has to be finished.
+    pub(super) survey_due: Mutex<Option<Instant>>,
+    pub(super) inspector: Inspector,
     commands: Mutex<Vec<Command>>,
     has_commands: AtomicBool,
     /// When links are asked for again that were refused because memory or descriptors were short.
@@ -116,6 +123,9 @@ impl Core {
             publishers: Mutex::default(),
             homes: Mutex::default(),
             closed: AtomicBool::new(false),
+            unmet: Mutex::default(),
+            survey_due: Mutex::new(None),
+            inspector: Inspector::default(),
             commands: Mutex::default(),
             again: Mutex::default(),
             has_commands: AtomicBool::new(false),
@@ -219,6 +229,7 @@ impl Core {
 
     /// Somebody was not met. What passes by itself is not told.
     pub(super) fn not_met(&self, error: &MeetingError) {
+        self.note_unmet(error);
         let passes = match error {
             MeetingError::Crowded | MeetingError::Watch(_) => true,
             MeetingError::Connect { error, .. } => {

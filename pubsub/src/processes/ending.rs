@@ -92,6 +92,9 @@ impl Control {
             let is_leaving = peer.is_leaving;
             let label = peer.label().to_owned();
             let node = peer.identity.node;
+            let broken = why
+                .as_ref()
+                .map(|why| format!("its connection was closed: {why}"));
             for link in peer.incoming.values() {
                 link.end(format!("the connection to {label} was lost"), false);
             }
@@ -100,6 +103,11 @@ impl Control {
             self.recount(topics);
             for number in links {
                 self.end_outgoing(connection, number);
+            }
+            match broken {
+                _ if is_leaving => self.ended_in_surveys(node, None),
+                Some(why) => self.ended_in_surveys(node, Some(&why)),
+                None => self.lost_in_surveys(connection),
             }
             if !is_leaving {
                 let reports = &self.core.reports;
@@ -145,12 +153,15 @@ impl Control {
             link.end(why.clone(), true);
         }
         // Its end is no loss of the connection.
-        peer.is_leaving = true;
+        let has_left = std::mem::replace(&mut peer.is_leaving, true);
         let outgoing = peer.outgoing.values();
         let mut held: Vec<_> = outgoing
             .map(|link| (Arc::clone(&link.outlet), link.id))
             .collect();
         held.append(&mut peer.held);
+        if !has_left {
+            self.ended_in_surveys(identity.node, Some("its process has ended"));
+        }
         // Before publishers are told: then they find the room.
         for (outlet, id) in held {
             outlet.reap(id);
@@ -166,6 +177,7 @@ impl Control {
 
     /// The node leaves its domain. What is queued at others stays there.
     pub(super) fn leave(&mut self) {
+        self.leave_surveys();
         for peer in self.peers.values().filter(|peer| peer.is_open) {
             peer.detach(Detach::ALL, DetachReason::LEAVING, "");
         }

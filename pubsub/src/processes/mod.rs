@@ -31,6 +31,8 @@
 //! look for long. A process that is stopped does not answer: then the budget stays short, and the policy and limit of the
 //! publisher decide, until it goes on, its link ends, or its process does.
 //!
+//! Either side may ask the other for a report at any time, which [`surveying`] and [`inspector`] are about.
+//!
 //! # How it ends
 //!
 //! | what is seen | publishers' side | subscribers' side |
@@ -47,7 +49,7 @@
 //!
 //! `mproc processes`, the watch, waits for sockets, pidfds and the directory. All that the connections decide happens there, in
 //! [`control`]; others leave it commands. `mproc bells` is woken by peers for receivers without a bell of their own and for
-//! publishers who wait; see [`bells`].
+//! publishers who wait; see [`bells`]. `mproc inspect` is there while somebody [asks](inspector) for reports.
 //!
 //! # Locks
 //!
@@ -66,6 +68,7 @@ mod control;
 mod core;
 mod ending;
 mod inlet;
+mod inspector;
 mod line;
 mod memory;
 mod out_link;
@@ -75,6 +78,7 @@ mod publishing;
 mod reports;
 mod source;
 mod subscribing;
+mod surveying;
 #[cfg(test)]
 mod tests;
 mod watching;
@@ -85,6 +89,7 @@ pub(crate) use self::core::Options as ProcessesOptions;
 use self::control::{Command, Desk};
 use self::core::Core;
 use crate::id::{SubscriptionId, TopicId};
+use crate::inspect::{Ask, Asking};
 use crate::snapshot::DomainSnapshot;
 use crate::transport::{Neighbourhood, Offered, Sought, Transport};
 use mproc_runtime::{Error, ErrorKind};
@@ -99,6 +104,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::AcqRel;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 /// See [`DomainOptions::is_available`](crate::DomainOptions::is_available).
 pub(crate) const IS_AVAILABLE: bool = true;
@@ -189,7 +195,7 @@ impl Processes {
                 min: PROTOCOL as u16,
                 max: PROTOCOL as u16,
             },
-            features: 0,
+            features: surveying::FEATURE_REPORTS,
             abi: ABI_HASH,
             identity,
         };
@@ -275,6 +281,19 @@ impl Transport for Processes {
         self.core.reports.snapshot(name)
     }
 
+    fn survey(&self, ask: &Arc<Ask>, deadline: Option<Instant>) {
+        let asking = Asking(Arc::clone(ask));
+        self.post(Command::Survey(asking, deadline));
+        if self.core.origin.is_here() && self.core.is_closed() {
+            // It may have come behind the last that were let go of.
+            drop(self.core.take_commands());
+        }
+    }
+
+    fn forget_surveys(&self) {
+        self.post(Command::ForgetSurveys);
+    }
+
     fn close(&self) {
         if !self.core.origin.is_here() || self.core.closed.swap(true, AcqRel) {
             return;
@@ -286,6 +305,7 @@ impl Transport for Processes {
         // Waits for the thread, unless this is it: then whoever has the control out carries out the end.
         drop(watch);
         self.core.leave();
+        self.core.inspector.close();
         self.core.bells.close();
         let bell_thread = self.bell_thread.lock().take();
         if let Some(thread) = bell_thread

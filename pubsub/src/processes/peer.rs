@@ -4,6 +4,7 @@ use super::bells::Home;
 use super::inlet::Told;
 use super::line::Line;
 use super::outlet::Outlet;
+use super::surveying::FEATURE_REPORTS;
 use crate::id::SubscriptionId;
 use crate::transport::{Offered, Remote, TopicKey};
 use mproc_shm::{
@@ -24,6 +25,8 @@ pub(super) struct PeerState {
     pub(super) is_open: bool,
     /// It has said that it leaves.
     pub(super) is_leaving: bool,
+    /// It answers questions for a report.
+    pub(super) gives_reports: bool,
     bells: Option<PeerBells>,
     /// What it publishes.
     pub(super) topics: BTreeMap<u64, TopicKey>,
@@ -80,7 +83,12 @@ pub(super) struct Request {
 }
 
 impl PeerState {
-    pub(super) fn new(line: &Arc<Line>, identity: Identity, is_own_larger: bool) -> Self {
+    pub(super) fn new(
+        line: &Arc<Line>,
+        identity: Identity,
+        is_own_larger: bool,
+        features: u64,
+    ) -> Self {
         let own_parity = u32::from(is_own_larger);
         Self {
             line: Arc::clone(line),
@@ -92,6 +100,7 @@ impl PeerState {
             own_parity,
             is_open: true,
             is_leaving: false,
+            gives_reports: features & FEATURE_REPORTS != 0,
             bells: None,
             topics: BTreeMap::new(),
             told: BTreeSet::new(),

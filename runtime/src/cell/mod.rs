@@ -150,8 +150,8 @@ pub(crate) trait AnyCell: Send + Sync {
     fn snapshot(&self) -> ProcessorSnapshot;
     /// As `snapshot`; `None` if its counts are in the node's sums.
     fn snapshot_unless_filed(&self) -> Option<ProcessorSnapshot>;
-    /// Has a supervised one report to `tell` from now on.
-    fn adopt(&self, tell: Arc<dyn Fn(Report) + Send + Sync>);
+    /// Has a supervised one report to `supervisor`, by `tell`, from now on.
+    fn adopt(&self, supervisor: Name, tell: Arc<dyn Fn(Report) + Send + Sync>);
     /// What its supervisor wants of it.
     fn order(self: Arc<Self>, order: Order);
     /// Ends it from the driver's thread when the driver itself ends.
@@ -404,6 +404,7 @@ impl<P: Processor> Cell<P> {
             panics: rare.map_or(0, |r| r.panics),
             restarts: supervision.map_or(0, Supervision::restarts),
             restarting: supervision.is_some_and(|s| s.is_down()) && lanes.ended().is_none(),
+            supervisor: supervision.and_then(Supervision::supervisor),
             capacity: lanes.normal.capacity() as u64,
             high_water: lanes.normal.high_water().max(rest) as u64,
             busy_ns: clock::nanos(c.busy.load(Relaxed)),
@@ -626,8 +627,8 @@ impl<P: Processor> AnyCell for Cell<P> {
         (!filed).then(|| self.snapshot_of(&lanes))
     }
 
-    fn adopt(&self, tell: Arc<dyn Fn(Report) + Send + Sync>) {
-        self.report_to(tell);
+    fn adopt(&self, supervisor: Name, tell: Arc<dyn Fn(Report) + Send + Sync>) {
+        self.report_to(supervisor, tell);
     }
 
     fn order(self: Arc<Self>, order: Order) {

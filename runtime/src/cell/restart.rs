@@ -40,6 +40,7 @@ use crate::error::{Fault, SpawnError};
 use crate::exit::Exit;
 use crate::hook;
 use crate::mailbox::{Control, MailboxOptions, Signals};
+use crate::name::Name;
 use crate::parcel::Envelope;
 use crate::processor::Processor;
 use crate::supervision::Restart;
@@ -83,6 +84,8 @@ pub(crate) struct Supervision<P: Processor> {
     /// Absent while it is at work.
     make: Option<Make<P>>,
     tell: Option<Arc<dyn Fn(Report) + Send + Sync>>,
+    /// Whose it is, for people.
+    supervisor: Option<Name>,
     /// No incarnation.
     down: bool,
     /// The order to make one has not been carried out yet.
@@ -114,6 +117,7 @@ impl<P: Processor> Default for Supervision<P> {
             restart: None,
             make: None,
             tell: None,
+            supervisor: None,
             down: false,
             begin: false,
             begun: false,
@@ -138,6 +142,12 @@ impl<P: Processor> Supervision<P> {
     /// How often it has come up again.
     pub(crate) fn restarts(&self) -> u64 {
         self.ups.saturating_sub(1)
+    }
+
+    /// Whose it is.
+    pub(crate) fn supervisor(&self) -> Option<String> {
+        let name = self.supervisor.as_ref()?;
+        Some(name.as_str().to_owned())
     }
 
     /// Somebody has asked for the processor's end by its address.
@@ -451,9 +461,11 @@ impl<P: Processor> Cell<P> {
         self.quietly("drop", || drop(factory));
     }
 
-    pub(super) fn report_to(&self, tell: Arc<dyn Fn(Report) + Send + Sync>) {
+    pub(super) fn report_to(&self, supervisor: Name, tell: Arc<dyn Fn(Report) + Send + Sync>) {
         let mut lanes = self.lanes().lock();
-        let _before = lanes.supervision().and_then(|s| s.tell.replace(tell));
+        let _before = lanes
+            .supervision()
+            .map(|s| (s.supervisor.replace(supervisor), s.tell.replace(tell)));
     }
 
     pub(super) fn take_order(self: &Arc<Self>, order: Order) {

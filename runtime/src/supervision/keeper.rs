@@ -219,12 +219,16 @@ impl Keeper {
         let (id, cell) = (child.id, child.seated.cell());
         let me = cx.me().downgrade();
         let keeper = me.clone();
-        cell.adopt(Arc::new(move |report: Report| {
-            if let Some(keeper) = keeper.upgrade() {
-                // A supervisor that has ended has ended its children, too.
-                let _ended = keeper.with_processor(move |k, cx| k.hear(id, report, cx));
-            }
-        }));
+        let supervisor = cx.name().clone();
+        cell.adopt(
+            supervisor,
+            Arc::new(move |report: Report| {
+                if let Some(keeper) = keeper.upgrade() {
+                    // A supervisor that has ended has ended its children, too.
+                    let _ended = keeper.with_processor(move |k, cx| k.hear(id, report, cx));
+                }
+            }),
+        );
         cell.watch(Watcher {
             number: next_watch(),
             tell: Box::new(move |down| {

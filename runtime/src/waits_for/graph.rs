@@ -95,6 +95,10 @@ impl Table {
         Some(wait)
     }
 
+    pub(super) fn waits(&self) -> impl Iterator<Item = &Wait> {
+        self.waits.values()
+    }
+
     // ---- circles of calls
 
     /// The answer for which the thread of `domain` waits, and who waits.

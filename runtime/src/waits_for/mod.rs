@@ -44,6 +44,7 @@
 //! limit: waits over two nodes, and waits that block for something else than an answer or room (a flush, a driver's shutdown).
 
 mod graph;
+mod seen;
 
 use self::graph::{Node, Stall, Table, Wait, Who};
 use crate::cell::{AnyCell, CellRef};

@@ -91,6 +91,43 @@ impl Map {
         self.raw.as_mut_ptr().wrapping_add(offset)
     }
 
+    /// Writes `bytes` to its beginning: for one that was made just now, and that no other process has.
+    ///
+    /// # Panics
+    ///
+    /// If they do not fit, or it cannot be written to.
+    pub(crate) fn fill(&mut self, bytes: &[u8]) {
+        assert!(self.writable && self.is_here(), "whoever made it fills it");
+        let start = self.bytes(0, bytes.len());
+        // SAFETY: `bytes` above has seen that so many are inside the mapping, which is writable; `&mut self` is the only way
+        // to it in this process, and a slice of it was never given out.
+        unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+    }
+
+    /// A copy of the first `count` bytes, whatever another process does to them meanwhile. Empty in a child made by `fork`.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer.
+    pub(crate) fn copied(&self, count: usize) -> Vec<u8> {
+        if !self.is_here() {
+            return Vec::new();
+        }
+        let start = self.bytes(0, count);
+        let mut copy = Vec::with_capacity(count);
+        for i in 0..count / 8 {
+            // SAFETY: inside the mapping (`bytes` has seen to it), which lives as long as `&self`, and aligned, since it starts
+            // at a page. Volatile: it is read once, and the compiler assumes nothing about what others may do to it.
+            let word = unsafe { start.cast::<u64>().add(i).read_volatile() };
+            copy.extend_from_slice(&word.to_ne_bytes());
+        }
+        for i in count / 8 * 8..count {
+            // SAFETY: as above.
+            copy.push(unsafe { start.add(i).read_volatile() });
+        }
+        copy
+    }
+
     #[inline]
     fn check(&self, offset: usize, count: usize, align: usize) {
         let end = offset.checked_add(count);

@@ -32,7 +32,9 @@ pub(crate) use map::Map;
 pub(crate) use system::descriptors::{Alarm, inert, random, replace};
 pub(crate) use system::directory::{Observer, address, is_dead_if_refused};
 pub use system::monotonic_ns;
-pub(crate) use system::process::{EndFd, boot_id, credentials, end_of_peer, start_time};
+pub(crate) use system::process::{
+    EndFd, boot_id, credentials, end_of_peer, is_stopped, start_time,
+};
 #[cfg(test)]
 pub(crate) use system::socket::pair;
 pub(crate) use system::socket::{Framing, accept, new_socket};

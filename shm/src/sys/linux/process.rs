@@ -31,6 +31,19 @@ fn parse_start_time(stat: &[u8]) -> Option<u64> {
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// True if process `pid` is stopped by a signal (`T`) or by a debugger (`t`).
+pub(crate) fn is_stopped(pid: u32) -> io::Result<bool> {
+    let stat = fs::read(format!("/proc/{pid}/stat"))?;
+    let state = parse_state(&stat).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(matches!(state, b'T' | b't'))
+}
+
+/// The third field; see [`parse_start_time`].
+fn parse_state(stat: &[u8]) -> Option<u8> {
+    let name_end = stat.iter().rposition(|&c| c == b')')?;
+    stat.get(name_end + 2).copied()
+}
+
 const SOL_SOCKET: c_int = if cfg!(any(
     target_arch = "mips",
     target_arch = "mips64",
@@ -140,9 +153,11 @@ mod tests {
         for name in ["a", "a b", ") S 1 (", "\u{e9}"] {
             let stat = format!("77 ({name}) {rest}");
             assert_eq!(parse_start_time(stat.as_bytes()), Some(4242));
+            assert_eq!(parse_state(stat.as_bytes()), Some(b'S'));
         }
         assert_eq!(parse_start_time(b"77 (a) S 1"), None);
         assert_eq!(parse_start_time(b""), None);
+        assert_eq!(parse_state(b"77 (a)"), None);
         assert!(start_time(std::process::id()).unwrap() > 0);
     }
 

@@ -244,6 +244,17 @@ pub(super) fn boot_session() -> io::Result<String> {
 
 /// When process `pid` started, in microseconds of the calendar.
 pub(super) fn start_time(pid: c_int) -> io::Result<u64> {
+    let info = bsd_info(pid)?;
+    let seconds = info.start_seconds.wrapping_mul(1_000_000);
+    Ok(seconds.wrapping_add(info.start_microseconds))
+}
+
+/// True if process `pid` is stopped: `pbi_status` is `SSTOP`.
+pub(super) fn is_stopped(pid: c_int) -> io::Result<bool> {
+    Ok(bsd_info(pid)?.numbers[1] == 4)
+}
+
+fn bsd_info(pid: c_int) -> io::Result<ProcBsdinfo> {
     let mut info = ProcBsdinfo::default();
     let size = size_of::<ProcBsdinfo>() as c_int;
     // SAFETY: `info` has `size` bytes, which may be written, and it consists of integers.
@@ -254,6 +265,5 @@ pub(super) fn start_time(pid: c_int) -> io::Result<u64> {
     if written != size {
         return Err(io::Error::last_os_error());
     }
-    let seconds = info.start_seconds.wrapping_mul(1_000_000);
-    Ok(seconds.wrapping_add(info.start_microseconds))
+    Ok(info)
 }

@@ -36,6 +36,12 @@ pub(crate) fn start_time(pid: u32) -> io::Result<u64> {
     calls::start_time(pid)
 }
 
+/// True if process `pid` is stopped.
+pub(crate) fn is_stopped(pid: u32) -> io::Result<bool> {
+    let pid = pid.try_into().map_err(io::Error::other)?;
+    calls::is_stopped(pid)
+}
+
 /// Process and effective user at the other end of `socket`.
 pub(crate) fn credentials(socket: BorrowedFd<'_>) -> io::Result<(Option<u32>, u32)> {
     let pid = calls::peer_pid(socket)?;

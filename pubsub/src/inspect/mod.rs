@@ -1,0 +1,20 @@
+//! What is known of nodes as a whole: of this one, and of the others of its domain.
+//!
+//! A *survey* ([`Graph::survey`](crate::Graph::survey)) asks every other node of the domain for a *report*: who it is, and its
+//! [`Snapshot`]. Who answers, and how, stands in `processes/surveying.rs` and `processes/inspector.rs`; this folder has what is
+//! asked and answered, and knows of no connection.
+
+mod ask;
+mod report;
+mod snapshot;
+mod survey;
+
+pub(crate) use ask::{Ask, Asking};
+pub use report::{NodeInfo, NodeReport, SilentNode, Survey};
+pub(crate) use report::{decode, encode};
+pub use snapshot::Snapshot;
+
+/// 16 bytes as 32 hexadecimal digits: how nodes are named in snapshots and reports.
+pub(crate) fn hex(id: &[u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(*id))
+}

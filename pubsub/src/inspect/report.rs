@@ -1,0 +1,200 @@
+//! What a node says of itself to others, and how it is written.
+//!
+//! A report is MessagePack with field names, by serde. Fields that a reader does not know are passed over, and those that came
+//! later have a default, so that nodes of other versions can be read.
+
+use super::Snapshot;
+use crate::services::ServiceSnapshot;
+use crate::snapshot::{DomainSnapshot, TopicSnapshot};
+use mproc_runtime::WaitSnapshot;
+use serde::{Deserialize, Serialize};
+
+/// Which node of which program it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NodeInfo {
+    /// 32 hexadecimal digits that no other node has; all 0 for a node that has joined no domain, which no other can see.
+    #[serde(default)]
+    pub id: String,
+    /// Its process.
+    #[serde(default)]
+    pub pid: u32,
+    /// The file name of the program; empty if the system does not say it.
+    #[serde(default)]
+    pub program: String,
+    /// The version of mproc that the program was built with.
+    #[serde(default)]
+    pub version: String,
+    /// Its domain; `None` if it is for its process alone.
+    #[serde(default)]
+    pub domain: Option<String>,
+    /// When the node was made, by the system's time of day: nanoseconds since 1970.
+    #[serde(default)]
+    pub started_unix_ns: u64,
+}
+
+/// What another node said of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NodeReport {
+    /// Which node it is.
+    pub node: NodeInfo,
+    /// What was known of it.
+    pub snapshot: Snapshot,
+    /// When it was asked, by the system's time of day: nanoseconds since 1970.
+    #[serde(default)]
+    pub taken_unix_ns: u64,
+}
+
+/// A node that was found and has not answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SilentNode {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    /// Its process, by its own word or its socket's name.
+    pub pid: u32,
+    /// Why it has not answered, for people.
+    pub why: String,
+}
+
+/// The other nodes of a domain: what each has said of itself, or why it has not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Survey {
+    /// Those that have answered, by process id, then by id.
+    pub reports: Vec<NodeReport>,
+    /// Those that have not, in the same order.
+    pub silent: Vec<SilentNode>,
+}
+
+/// A report as it travels: the parts of [`NodeReport`], but that the snapshot's runtime is a field of its own. Flattened, a reader
+/// would have to keep all of it as values without types first.
+#[derive(Serialize, Deserialize)]
+struct Travelling<R> {
+    node: NodeInfo,
+    #[serde(default)]
+    taken_unix_ns: u64,
+    runtime: R,
+    #[serde(default)]
+    topics: Vec<TopicSnapshot>,
+    #[serde(default)]
+    services: Vec<ServiceSnapshot>,
+    #[serde(default)]
+    domain: Option<DomainSnapshot>,
+    #[serde(default)]
+    waits: Vec<WaitSnapshot>,
+}
+
+/// How many lists and maps of a report may lie in each other. A report has less than ten; whoever sends more wants the stack.
+const DEPTH_MAX: usize = 64;
+
+/// The bytes of a report. The error is for people.
+pub(crate) fn encode(report: NodeReport) -> Result<Vec<u8>, String> {
+    let NodeReport {
+        node,
+        snapshot,
+        taken_unix_ns,
+    } = report;
+    let travelling = Travelling {
+        node,
+        taken_unix_ns,
+        runtime: snapshot.runtime,
+        topics: snapshot.topics,
+        services: snapshot.services,
+        domain: snapshot.domain,
+        waits: snapshot.waits,
+    };
+    rmp_serde::to_vec_named(&travelling).map_err(|error| error.to_string())
+}
+
+/// What somebody's bytes say. The error is for people.
+pub(crate) fn decode(bytes: &[u8]) -> Result<NodeReport, String> {
+    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+    reader.set_max_depth(DEPTH_MAX);
+    let travelling = Travelling::<mproc_runtime::Snapshot>::deserialize(&mut reader);
+    let travelling = travelling.map_err(|error| error.to_string())?;
+    Ok(NodeReport {
+        node: travelling.node,
+        taken_unix_ns: travelling.taken_unix_ns,
+        snapshot: Snapshot {
+            runtime: travelling.runtime,
+            topics: travelling.topics,
+            services: travelling.services,
+            domain: travelling.domain,
+            waits: travelling.waits,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::de::IgnoredAny;
+    use std::collections::BTreeMap;
+
+    fn report() -> NodeReport {
+        let runtime = mproc_runtime::Runtime::simulated(1);
+        let sink = runtime.spawn("sink", mproc_runtime::closure(|_: u8, _cx| ()));
+        sink.unwrap().send(1).unwrap();
+        let graph = crate::graph::Graph::of(&runtime);
+        NodeReport {
+            node: graph.node_info(&runtime),
+            snapshot: graph.node_snapshot(&runtime),
+            taken_unix_ns: 7,
+        }
+    }
+
+    #[test]
+    fn a_report_is_read_as_it_was_written() {
+        let report = report();
+        assert_eq!(report.snapshot.processors.len(), 1);
+        assert_eq!(decode(&encode(report.clone()).unwrap()).unwrap(), report);
+    }
+
+    #[test]
+    fn a_report_has_the_names_of_its_fields() {
+        let bytes = encode(report()).unwrap();
+        let fields: BTreeMap<String, IgnoredAny> = rmp_serde::from_slice(&bytes).unwrap();
+        let names: Vec<_> = fields.into_keys().collect();
+        let wanted = [
+            "domain",
+            "node",
+            "runtime",
+            "services",
+            "taken_unix_ns",
+            "topics",
+            "waits",
+        ];
+        assert_eq!(names, wanted);
+    }
+
+    /// What a later version may have beside what this one knows, and an earlier one may not have had.
+    #[derive(Serialize)]
+    struct Other<'a> {
+        weather: BTreeMap<&'a str, Vec<u8>>,
+        node: BTreeMap<&'a str, &'a str>,
+        runtime: mproc_runtime::Snapshot,
+    }
+
+    #[test]
+    fn a_report_of_another_version_is_read_as_far_as_it_is_known() {
+        let runtime = report().snapshot.runtime;
+        let bytes = rmp_serde::to_vec_named(&Other {
+            weather: BTreeMap::from([("rain", vec![1, 2, 3])]),
+            node: BTreeMap::from([("program", "later"), ("colour", "red")]),
+            runtime: runtime.clone(),
+        });
+        let read = decode(&bytes.unwrap()).unwrap();
+        let node = NodeInfo {
+            program: "later".into(),
+            ..NodeInfo::default()
+        };
+        assert_eq!((read.node, read.taken_unix_ns), (node, 0));
+        assert_eq!(read.snapshot.runtime, runtime);
+        assert_eq!(
+            (read.snapshot.topics.len(), read.snapshot.waits.len()),
+            (0, 0)
+        );
+    }
+}
