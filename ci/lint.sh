@@ -5,6 +5,9 @@ cd "$(dirname "$0")/.."
 cargo fmt --all --check
 cargo clippy --workspace --all-targets -- -D warnings
 cargo clippy --workspace --all-targets --all-features -- -D warnings
+for feature in tracing spans metrics; do
+  cargo clippy -p mproc -p mproc-runtime --all-targets --features "mproc/$feature" -- -D warnings
+done
 cargo fmt --manifest-path examples/axum_bridge/Cargo.toml --check
 cargo clippy --manifest-path examples/axum_bridge/Cargo.toml --target-dir target/axum_bridge --all-targets -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --all-features

@@ -34,7 +34,51 @@
 //! assert_eq!(*changes.recv().wait()?, 5);
 //! # Ok::<(), mproc::Error>(())
 //! ```
+//!
+//! # Features
+//!
+//! None is on by default, and what is off costs nothing.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `tracing` | events of the crate `tracing` for panics, faults, long handlers, drops, ends and restarts |
+//! | `spans` | `tracing`, and a span around each handler, which follows from the span of whoever sent the message |
+//! | `metrics` | the module `metrics`: what a node counts, in the text format that Prometheus reads |
+//!
+//! ## Spans
+//!
+//! Everything that a processor handles runs in a span `handle` of target `mproc_spans` and level `INFO`, with the fields
+//! `processor` and `message_type`. What is no message has a word for a type: `started`, `stopped`, `timer`, `continuation`,
+//! `trigger`, `file descriptor`, `update`, `task`. The span ends when the handler returns, also if it panics. A span that
+//! the thread is in already, such as one around a script's `spin`, is its parent; threads of drivers are in none.
+//!
+//! The span *follows from* the one in which the message was sent, the call made or the value published, on whatever thread that
+//! was. A continuation follows from where `then` was said, a spawned future from where it was spawned. Timers, notices (of ends,
+//! of groups), what comes from history, and what comes from another process follow from nothing: spans do not leave the process.
+//!
+//! The span of a handler that awaits goes on with its future: it is entered at each poll, and at the future's drop. A future of
+//! `Cx::spawn` has a span of its own.
+//!
+//! The span in which something was sent stays open (and is not entered) until that was handled or dropped; of a published value,
+//! while samples of it are held; of a call, as long as its operation.
+//!
+//! Processors run on threads of their own, so they see the subscriber that is set for the whole process (`init`,
+//! `set_global_default`), and none that is set for one thread. The filter `mproc_spans=off` switches the spans off, and
+//! then nothing is kept open.
+//!
+//! ```
+//! # #[cfg(feature = "spans")] {
+//! tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).init();
+//! let node = mproc::Node::simulated(1);
+//! let printer = node.spawn_thread("printer", mproc::closure(|page: u32, _cx| tracing::info!(page, "printed")))?;
+//! tracing::info_span!("request", id = 7).in_scope(|| printer.send(1))?;
+//! node.settle(); // INFO handle{processor="printer" message_type="u32"}: printed page=1
+//! # }
+//! # Ok::<(), mproc::Error>(())
+//! ```
 
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod node;
 mod raw;
 mod script;

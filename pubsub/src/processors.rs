@@ -17,7 +17,7 @@ use crate::subscription::{Control, Hanging, SubscriptionOptions};
 use crate::topic::Topic;
 use mproc_runtime::{
     Address, Cx, Error, ErrorKind, Fault, Handle, LaneBell, LaneId, LaneSource, Processor, Runtime,
-    Time, TimerId, WhenFull,
+    Time, TimerId, WhenFull, hook,
 };
 use parking_lot::Mutex;
 use std::any::Any;
@@ -641,6 +641,11 @@ where
                     silence.hear(cx);
                 }
                 let is_event = sample.topic_id() == EVENTS.id();
+                let _span = hook::handling(
+                    cx.name(),
+                    std::any::type_name::<Sample<T>>(),
+                    sample.cause(),
+                );
                 let called = catch_unwind(AssertUnwindSafe(|| (self.call)(processor, sample, cx)));
                 match called {
                     Ok(Ok(())) => {}

@@ -15,7 +15,7 @@ use crate::topic_core::{AnyTopic, TopicCore, TopicState, label_as_name};
 use crate::tracked::OnPublish;
 use crate::transport::Outlet;
 use mproc_runtime::{
-    Attempt, DropCause, Error, ErrorKind, Fault, Name, OutboxKey, Runtime, Undelivered,
+    Attempt, DropCause, Error, ErrorKind, Fault, Name, OutboxKey, Runtime, Undelivered, hook,
     outbox_holds, spill_undelivered,
 };
 use parking_lot::Mutex;
@@ -258,6 +258,7 @@ impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
             published: self.runtime.now(),
             parts,
             outstanding: Some(Outstanding::new(&self.status.outstanding, tracker)),
+            cause: hook::Cause::here(),
         }
     }
 

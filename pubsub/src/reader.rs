@@ -7,6 +7,7 @@ use crate::msg::{Data, Msg};
 use crate::parts;
 use crate::sample::{Body, Header};
 use crate::transport::{Lease, Stamp};
+use mproc_runtime::hook::Cause;
 use parking_lot::Mutex;
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
@@ -147,6 +148,7 @@ pub(crate) fn header(name: &'static str, id: TopicId, stamp: &Stamp, from: &Remo
         published: stamp.published,
         parts: Vec::new(),
         outstanding: None,
+        cause: Cause::none(),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::leases::{InFlight, Outstanding};
 use crate::msg::Msg;
 use crate::topic;
 use crate::transport::{Filled, Outlet};
+use mproc_runtime::hook::Cause;
 use std::any::TypeId;
 use std::fmt;
 use std::ops::Deref;
@@ -29,6 +30,8 @@ pub(crate) struct Header {
     pub(crate) parts: Vec<Vec<u8>>,
     /// Counts the value as out until the body is dropped. Absent in history, and in what came from another node.
     pub(crate) outstanding: Option<Outstanding>,
+    /// Nothing in history, and in what came from another node.
+    pub(crate) cause: Cause,
 }
 
 /// Memory that other nodes read, and whose it is.
@@ -187,6 +190,7 @@ impl Header {
             published: self.published,
             parts: self.parts.clone(),
             outstanding: None,
+            cause: Cause::none(),
         }
     }
 }
@@ -275,6 +279,11 @@ impl<T: ?Sized> Sample<T> {
 
     fn header(&self) -> &Header {
         self.body.header()
+    }
+
+    /// Where it was published.
+    pub(crate) fn cause(&self) -> Cause {
+        self.header().cause.clone()
     }
 
     pub(crate) fn body(&self) -> &Arc<dyn Body<T>> {

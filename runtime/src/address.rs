@@ -9,6 +9,7 @@ use crate::ended::Ended;
 use crate::error::{CallError, ReserveError, SendError, TrySendError};
 use crate::exit::{Down, Exit};
 use crate::handled_by::{HandledBy, Sealed};
+use crate::hook::{self, Cause};
 use crate::id::ProcessorId;
 use crate::mailbox::{Control, Lane, Signals};
 use crate::name::Name;
@@ -40,13 +41,25 @@ pub struct Address<P: Processor> {
 pub struct WeakAddress<P: Processor>(Weak<Cell<P>>);
 
 /// A message on its way by `send`.
-pub(crate) struct Told<M>(pub(crate) M);
+pub(crate) struct Told<M>(pub(crate) M, pub(crate) Cause);
+
+const _: () = assert!(size_of::<Told<u64>>() == size_of::<u64>() + size_of::<Cause>());
+
+impl<M> Told<M> {
+    /// Sent here and now.
+    #[inline]
+    pub(crate) fn new(message: M) -> Self {
+        Self(message, Cause::here())
+    }
+}
 
 impl<P: Handle<M>, M: Send + 'static> Parcel<P> for Told<M> {
     #[inline]
     fn deliver(self, processor: &mut P, cx: &mut Cx<'_, P>) {
+        let Self(message, cause) = self;
+        let _span = hook::handling(cx.name(), std::any::type_name::<M>(), cause);
         cx.about_to_handle();
-        cx.handle_now(processor, self.0);
+        cx.handle_now(processor, message);
     }
 
     fn discard(self, _: DropCause, _: Option<&Exit>) -> Option<Box<dyn Any + Send>> {
@@ -211,10 +224,10 @@ impl<P: Processor> Address<P> {
             self.cell.count_returned();
             return Err(TrySendError::Full(message));
         }
-        match self.cell.offer(self.lane, Told(message), true) {
+        match self.cell.offer(self.lane, Told::new(message), true) {
             Ok(()) => Ok(()),
-            Err(Refused::Full(Told(m))) => Err(TrySendError::Full(m)),
-            Err(Refused::Closed(Told(m))) => Err(TrySendError::Closed(m)),
+            Err(Refused::Full(Told(m, _))) => Err(TrySendError::Full(m)),
+            Err(Refused::Closed(Told(m, _))) => Err(TrySendError::Closed(m)),
         }
     }
 
@@ -401,12 +414,12 @@ impl<P: Processor> Address<P> {
     {
         let behind = current::outbox_holds(self.key());
         if behind {
-            return self.spill(Told(message), limit);
+            return self.spill(Told::new(message), limit);
         }
-        match self.cell.offer(self.lane, Told(message), false) {
+        match self.cell.offer(self.lane, Told::new(message), false) {
             Ok(()) => Ok(()),
             Err(Refused::Full(told)) => self.send_slowly(told, limit),
-            Err(Refused::Closed(Told(m))) => {
+            Err(Refused::Closed(Told(m, _))) => {
                 self.cell.count_returned();
                 Err(SendError::Closed(m))
             }
@@ -453,7 +466,7 @@ impl<P: Processor> Address<P> {
     {
         match spill(self, told, limit) {
             Ok(()) => Ok(()),
-            Err(Told(m)) => {
+            Err(Told(m, _)) => {
                 self.cell.count_returned();
                 Err(SendError::Full(m))
             }
@@ -491,7 +504,7 @@ impl<P: Processor> Address<P> {
             told = match self.cell.offer(self.lane, told, false) {
                 Ok(()) => return Ok(()),
                 Err(Refused::Full(told)) => told,
-                Err(Refused::Closed(Told(m))) => {
+                Err(Refused::Closed(Told(m, _))) => {
                     self.cell.count_returned();
                     return Err(SendError::Closed(m));
                 }
@@ -539,7 +552,7 @@ impl<P: Processor> Address<P> {
 
 fn unsent<M>(parcel: Option<Told<M>>) -> M {
     match parcel {
-        Some(Told(message)) => message,
+        Some(Told(message, _)) => message,
         None => unreachable!("the parcel is taken only when a place was granted"),
     }
 }

@@ -7,6 +7,7 @@ use crate::current;
 use crate::dead_letters::DropCause;
 use crate::error::CallError;
 use crate::exit::Exit;
+use crate::hook::{self, Cause};
 use crate::name::Name;
 use crate::parcel::Parcel;
 use crate::pending::{CleanUp, CleansUp, CutShort, Operation};
@@ -36,6 +37,7 @@ pub(crate) struct Call<P: Handle<M>, M> {
     /// Keeps `done`, on which the caller spins, off the cache lines of what the driver works on.
     apart: [u8; 64],
     target: Address<P>,
+    cause: Cause,
     state: Mutex<CallState<M, P::Reply>>,
 }
 
@@ -45,6 +47,7 @@ impl<P: Handle<M>, M> Call<P, M> {
             done: AtomicBool::new(false),
             apart: [0; 64],
             target,
+            cause: Cause::here(),
             state: Mutex::new(CallState {
                 message: Some(message),
                 cancelled: false,
@@ -92,7 +95,11 @@ impl<P: Handle<M>, M: Send + 'static> Parcel<P> for Asked<P, M> {
     fn deliver(self, processor: &mut P, cx: &mut Cx<'_, P>) {
         let message = self.0.state.lock().message.take();
         match message {
-            Some(message) => cx.handle_for(processor, message, Promise::owed(Some(self.0))),
+            Some(message) => {
+                let cause = self.0.cause.clone();
+                let _span = hook::handling(cx.name(), std::any::type_name::<M>(), cause);
+                cx.handle_for(processor, message, Promise::owed(Some(self.0)));
+            }
             // The caller gave up and took it back.
             None => cx.uncount_cancelled(),
         }

@@ -9,6 +9,7 @@ use crate::cell::{Cell, CellRef, Local};
 use crate::driver::{DriverCore, Due, about_to_block};
 use crate::error::{CallError, Fault, Outcome, SpawnError};
 use crate::exit::Down;
+use crate::hook::{self, Cause};
 use crate::id::ProcessorId;
 use crate::lane::{LaneBell, LaneSource};
 use crate::mailbox::{Control, LaneId, MailboxOptions};
@@ -335,7 +336,11 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
             Box::new(move |down| {
                 if let Some(me) = me.upgrade() {
                     // A watcher that has ended, or was restarted since, need not know.
-                    me.notice(incarnation, number, Envelope::new(Told(down)));
+                    me.notice(
+                        incarnation,
+                        number,
+                        Envelope::new(Told(down, Cause::none())),
+                    );
                 }
             }),
         );
@@ -544,6 +549,7 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
         };
         let mut next = Some(next);
         let mut pending = Some(pending);
+        let mut cause = Cause::here();
         let step = move |me: &mut P, cx: &mut Cx<'_, P>| -> bool {
             resume.queued.store(false, Release);
             if result.is_none()
@@ -561,6 +567,8 @@ impl<'a, P: Processor, R: 'static> Cx<'a, P, R> {
                 }
             }
             pending = None;
+            let cause = std::mem::take(&mut cause);
+            let _span = hook::handling(cx.name(), "continuation", cause);
             if let (Some(result), Some(next)) = (result.take(), next.take())
                 && let Err(fault) = next(me, result, cx)
             {

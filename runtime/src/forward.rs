@@ -8,6 +8,7 @@ use crate::current;
 use crate::dead_letters::DropCause;
 use crate::error::{CallError, Fault};
 use crate::exit::Exit;
+use crate::hook::{self, Cause};
 use crate::parcel::Parcel;
 use crate::processor::{Handle, Processor};
 use crate::spill::spill;
@@ -19,10 +20,12 @@ use std::sync::Arc;
 struct Forwarded<M, R: 'static> {
     message: M,
     slot: Option<Arc<dyn ReplySlot<R>>>,
+    cause: Cause,
 }
 
 impl<P: Handle<M>, M: Send + 'static> Parcel<P> for Forwarded<M, P::Reply> {
     fn deliver(self, processor: &mut P, cx: &mut Cx<'_, P>) {
+        let _span = hook::handling(cx.name(), std::any::type_name::<M>(), self.cause);
         cx.handle_for(processor, self.message, Promise::owed(self.slot));
     }
 
@@ -55,7 +58,11 @@ impl<P: Processor> Address<P> {
                 .then(|| waits_for::handed_on(Arc::as_ptr(slot).cast()))
                 .flatten()
         });
-        let parcel = Forwarded { message, slot };
+        let parcel = Forwarded {
+            message,
+            slot,
+            cause: Cause::here(),
+        };
         if let Some(circle) = circle {
             let error = CallError::Deadlock(circle);
             return self.fail_forwarded(parcel, error, DropCause::Cancelled);
@@ -92,7 +99,7 @@ impl<P: Processor> Address<P> {
     ) where
         P: Handle<M>,
     {
-        let Forwarded { message, slot } = parcel;
+        let Forwarded { message, slot, .. } = parcel;
         if let Some(slot) = slot {
             self.cell.count_returned();
             slot.answer(Err(error));

@@ -72,7 +72,7 @@ impl<P: Handle<M>, M: Send + 'static> HandledBy<P> for M {
     #[inline]
     fn send_into(self, place: Permit<P>, _: Sealed) -> Result<(), TrySendError<M>> {
         place
-            .put(Told(self))
-            .map_err(|Told(message)| TrySendError::Closed(message))
+            .put(Told::new(self))
+            .map_err(|Told(message, _)| TrySendError::Closed(message))
     }
 }

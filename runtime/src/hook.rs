@@ -2,6 +2,14 @@
 //!
 //! With the feature `tracing` these are events of that crate. Without it, or while no subscriber is installed, panics and
 //! faults go to standard error, because they must not pass unseen, and the rest is empty.
+//!
+//! With the feature `spans` handlers run in spans, too: `spans.rs`. Without it `no_spans.rs` takes its place, and is empty.
+
+#[cfg_attr(not(feature = "spans"), path = "hook/no_spans.rs")]
+mod spans;
+
+pub(crate) use self::spans::FutureSpan;
+pub use self::spans::{Cause, Handling, handling};
 
 use crate::dead_letters::DropCause;
 use crate::error::Fault;

@@ -20,6 +20,7 @@ use crate::clocks::followed;
 use crate::clocks::state::ClockDeadline;
 use crate::context::{Cx, Promise};
 use crate::driver::{DriverCore, Due};
+use crate::hook::{self, Cause};
 use crate::processor::Processor;
 use crate::timer::{Deadline, Tick, tick_at};
 use std::fmt;
@@ -325,6 +326,7 @@ impl<P: Processor> Timers<P> {
         }
         cell.set_last_type(|| "timer");
         let result = catch_unwind(AssertUnwindSafe(|| {
+            let _span = hook::handling(&cell.name, "timer", Cause::none());
             call(processor, tick, &mut Cx::new(cell, local, Promise::none()));
         }));
         if !once && let Some(timer) = local.timers.get(TimerId { slot, owner }) {

@@ -5,6 +5,7 @@
 use crate::context::Cx;
 use crate::driver::{Driver, Pool};
 use crate::error::{Fault, Outcome, SpawnError};
+use crate::hook::{self, Cause};
 use crate::lane::{LaneBell, LaneSource};
 use crate::processor::{AfterPanic, Handle, IntoOutcome, Processor};
 use crate::runtime::Runtime;
@@ -174,6 +175,7 @@ where
         }
         match &mut self.call {
             Some(call) if was_pulled => {
+                let _span = hook::handling(cx.name(), "trigger", Cause::none());
                 call(processor, cx);
                 true
             }

@@ -15,7 +15,7 @@
 use crate::context::Cx;
 use crate::descriptor::{Interest, Level, wait};
 use crate::error::{Error, ErrorKind};
-use crate::hook;
+use crate::hook::{self, Cause};
 use crate::lane::{LaneBell, LaneSource};
 use crate::mailbox::LaneId;
 use crate::processor::{Handle, Processor};
@@ -234,6 +234,7 @@ where
             watch,
             is_last: self.is_draining,
         };
+        let _span = hook::handling(cx.name(), "file descriptor", Cause::none());
         (self.call)(processor, found, cx);
         true
     }

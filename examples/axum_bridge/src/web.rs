@@ -2,12 +2,13 @@
 
 use crate::counter::{Add, Counter, SQUARE, TOTALS, Total};
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{Stream, StreamExt as _, stream};
+use mproc::metrics::{CONTENT_TYPE, Collector};
 use mproc::prelude::*;
 use mproc::{CallError, Client, InExecutor, Options, ServiceError};
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,7 @@ pub async fn serve(
         node: node.clone(),
         counter,
         square: node.client(SQUARE).map_err(io::Error::other)?,
+        metrics: Collector::new(node),
         ending: ending.clone(),
     };
     let begins_to_end = async move {
@@ -76,6 +78,7 @@ struct Bridge {
     node: Node,
     counter: Address<Counter>,
     square: Client<i64, i64>,
+    metrics: Collector,
     ending: watch::Receiver<bool>,
 }
 
@@ -86,6 +89,7 @@ fn routes(bridge: Bridge) -> Router {
         .route("/add", post(add))
         .route("/square/{n}", get(square))
         .route("/changes", get(changes))
+        .route("/metrics", get(metrics))
         .with_state(bridge)
 }
 
@@ -130,6 +134,14 @@ async fn changes(State(bridge): State<Bridge>) -> Result<Response, Failure> {
     Ok(Sse::new(events)
         .keep_alive(KeepAlive::default())
         .into_response())
+}
+
+/// A snapshot waits for nobody, so it may be taken on one of tokio's threads.
+async fn metrics(State(bridge): State<Bridge>) -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, CONTENT_TYPE)],
+        bridge.metrics.text(),
+    )
 }
 
 /// Each sample as an event `total`, after an event `missed` with the count if there is a gap before it.
@@ -206,6 +218,7 @@ mod tests {
         let bridge = Bridge {
             counter,
             square: node.client(SQUARE).unwrap(),
+            metrics: Collector::new(&node),
             node: node.clone(),
             ending,
         };

@@ -21,6 +21,7 @@ use super::{Body, Cell, Local};
 use crate::context::{Cx, Promise};
 use crate::executor::PollsFuture;
 use crate::exit::Exit;
+use crate::hook::FutureSpan;
 use crate::mailbox::Control;
 use crate::processor::Processor;
 use crate::sync::Relaxed;
@@ -40,8 +41,13 @@ impl<P: Processor> Cell<P> {
         holds: bool,
         name: fn() -> &'static str,
     ) -> Arc<TaskWake<P>> {
+        let span = if holds {
+            FutureSpan::here()
+        } else {
+            FutureSpan::spawned(&self.name)
+        };
         let tasks = local.tasks.get_or_insert_default();
-        let (key, wake) = tasks.add(self, run, holds, name);
+        let (key, wake) = tasks.add(self, run, holds, name, span);
         local.held |= holds;
         local.woken.push_back(self.woken(key));
         wake
@@ -111,6 +117,8 @@ impl<P: Processor> Cell<P> {
             self.drop_future(&mut task);
             return;
         }
+        let span = task.span.clone();
+        let _in_span = span.enter();
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let poll = {
                 let _polls = PollsHandler::new(task.holds.then_some(self.id));
@@ -172,6 +180,8 @@ impl<P: Processor> Cell<P> {
 
     /// Drops a future where its panic hurts nothing else.
     fn drop_future(&self, task: &mut Task<P>) {
+        let span = task.span.clone();
+        let _in_span = span.enter();
         self.quietly("drop", || {
             if self.hook().run(|| task.run.drop_future()).is_none() {
                 task.run.drop_future();

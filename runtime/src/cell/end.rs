@@ -40,6 +40,7 @@ impl<P: Processor> Cell<P> {
         self.open(body.local);
         let stopped = catch_unwind(AssertUnwindSafe(|| {
             if let Some(processor) = &mut body.processor {
+                let _span = hook::handling(&self.name, "stopped", hook::Cause::none());
                 processor.stopped(exit, &mut Cx::new(self, body.local, Promise::none()));
             }
             self.settle(body);

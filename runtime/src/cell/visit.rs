@@ -63,6 +63,7 @@ impl<P: Processor> Cell<P> {
         self.open(body.local);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             if let Some(processor) = &mut body.processor {
+                let _span = hook::handling(&self.name, "started", hook::Cause::none());
                 processor.started(&mut Cx::new(self, body.local, Promise::none()))?;
             }
             self.settle(body);

@@ -64,10 +64,10 @@ impl<P: Handle<M>, M: Send + 'static> Target<M> for Address<P> {
             // It must not overtake what this handler has sent there before.
             return Err(Refused::Full(message));
         }
-        match self.cell.offer(self.lane, Told(message), false) {
+        match self.cell.offer(self.lane, Told::new(message), false) {
             Ok(()) => Ok(()),
-            Err(Refused::Full(Told(m))) => Err(Refused::Full(m)),
-            Err(Refused::Closed(Told(m))) => Err(Refused::Closed(m)),
+            Err(Refused::Full(Told(m, _))) => Err(Refused::Full(m)),
+            Err(Refused::Closed(Told(m, _))) => Err(Refused::Closed(m)),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::cell::CellRef;
 use crate::ended::next_watch;
 use crate::error::{Error, ErrorKind};
 use crate::exit::Exit;
+use crate::hook::Cause;
 use crate::id::ProcessorId;
 use crate::mailbox::Control;
 use crate::name::Name;
@@ -328,7 +329,7 @@ impl<M: Send + 'static> Group<M> {
         let cell = Arc::downgrade(watcher.cell());
         let tell = move |event| match cell.upgrade() {
             Some(cell) => {
-                let notice = Control::Deliver(Envelope::new(Told(event)));
+                let notice = Control::Deliver(Envelope::new(Told(event, Cause::none())));
                 let lives = cell.control(notice).is_ok();
                 (Some(cell as CellRef), lives)
             }

@@ -7,6 +7,7 @@ use crate::context::{Cx, Promise, ReplyToken};
 use crate::dead_letters::DropCause;
 use crate::error::{CallError, Outcome};
 use crate::exit::Exit;
+use crate::hook::{self, Cause};
 use crate::parcel::{Envelope, Parcel};
 use crate::processor::{Handle, Processor};
 use std::any::Any;
@@ -75,10 +76,12 @@ impl<P: Processor> Drop for Aside<P> {
 struct Stashed<M, R: 'static> {
     message: M,
     token: ReplyToken<R>,
+    cause: Cause,
 }
 
 impl<P: Handle<M>, M: Send + 'static> Parcel<P> for Stashed<M, P::Reply> {
     fn deliver(self, processor: &mut P, cx: &mut Cx<'_, P>) {
+        let _span = hook::handling(cx.name(), std::any::type_name::<M>(), self.cause);
         cx.handle_for(
             processor,
             self.message,
@@ -165,7 +168,11 @@ impl<P: Processor, R: Send + 'static> Cx<'_, P, R> {
         aside.cell = std::sync::Arc::downgrade(cell);
         // `reply_later` always gives a token.
         if let Some(token) = promised {
-            let stashed = Stashed { message, token };
+            let stashed = Stashed {
+                message,
+                token,
+                cause: Cause::here(),
+            };
             aside.envelopes.push_back(Envelope::new(stashed));
         }
         Ok(later)

@@ -10,6 +10,7 @@ use crate::current;
 use crate::dead_letters::DropCause;
 use crate::error::CallError;
 use crate::exit::Exit;
+use crate::hook::{self, Cause};
 use crate::parcel::Parcel;
 use crate::pending::{CleanUp, CleansUp, CutShort, Operation, Pending};
 use crate::processor::Processor;
@@ -90,6 +91,7 @@ impl<P: Processor> AsyncHandle<P> {
             target: self.0.clone(),
             work: Mutex::new(Some(Box::new(work))),
             reply: Reply::new(),
+            cause: Cause::here(),
         }))
     }
 }
@@ -114,6 +116,7 @@ struct Update<P: Processor, T> {
     /// Until it runs, or is taken back.
     work: Mutex<Option<Work<P, T>>>,
     reply: Reply<T>,
+    cause: Cause,
 }
 
 /// An update in a mailbox, or in line for a handler's future.
@@ -125,6 +128,9 @@ impl<P: Processor, T: Send + 'static> Entering<P, T> {
         let Some(work) = self.0.take_work() else {
             return false;
         };
+        // What is part of a message runs in the span of that.
+        let cause = self.0.cause.clone();
+        let _span = by_mail.then(|| hook::handling(cx.name(), "update", cause));
         // If the work panics, this is dropped while that unwinds, and tells whoever waits.
         let promise = Promise::owed(Some(self.0 as Arc<dyn ReplySlot<T>>));
         if by_mail {

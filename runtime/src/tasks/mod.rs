@@ -45,6 +45,7 @@ pub use self::spawned::TaskHandle;
 use crate::cell::Cell;
 use crate::context::Cx;
 use crate::exit::Exit;
+use crate::hook::FutureSpan;
 use crate::id::ProcessorId;
 use crate::processor::Processor;
 use crate::sync::{AcqRel, Acquire, AtomicBool, Release, thread_local};
@@ -89,6 +90,7 @@ pub(crate) struct Task<P: Processor> {
     pub(crate) name: fn() -> &'static str,
     pub(crate) wake: Arc<TaskWake<P>>,
     pub(crate) waker: Waker,
+    pub(crate) span: FutureSpan,
 }
 
 /// The futures of a processor. Absent while there are none.
@@ -118,6 +120,7 @@ impl<P: Processor> Tasks<P> {
         run: Box<dyn Run<P>>,
         holds: bool,
         name: fn() -> &'static str,
+        span: FutureSpan,
     ) -> (u64, Arc<TaskWake<P>>) {
         let key = self.next;
         self.next += 1;
@@ -134,6 +137,7 @@ impl<P: Processor> Tasks<P> {
             name,
             waker: Waker::from(wake.clone()),
             wake: wake.clone(),
+            span,
         };
         if holds {
             self.holding.push_back(key);

@@ -31,6 +31,25 @@ async fn a_command_calls_the_processor_and_has_its_reply() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_scraper_gets_what_the_node_counts() {
+    let service = Service::start().await;
+    let handled = r#"mproc_processor_messages_handled_total{processor="counter",driver="counter"}"#;
+    for n in 1..=3 {
+        assert_eq!(value(service.add(1)).await, n);
+        let scraped = service.get("/metrics").send().await.unwrap();
+        assert_eq!(scraped.status(), StatusCode::OK);
+        assert_eq!(
+            scraped.headers()["content-type"],
+            mproc::metrics::CONTENT_TYPE
+        );
+        let text = scraped.text().await.unwrap();
+        let line = text.lines().find(|line| line.starts_with(handled));
+        assert_eq!(line, Some(&*format!("{handled} {n}")), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handlers_fault_is_a_500_with_its_reason() {
     let service = Service::start().await;
     assert_eq!(value(service.add(i64::MAX)).await, i64::MAX);
