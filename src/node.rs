@@ -1,6 +1,6 @@
 //! A program's node: processors, drivers and topics.
 
-use crate::script::Script;
+use crate::script::{Script, handle_signals};
 use mproc_pubsub::{
     CallbackSlot, CallbackSubscription, ChannelSubscription, DomainOptions, DomainTime, EVENTS,
     Event, Graph, Msg, NodeInfo, Place, Publisher, PublisherOptions, Relay, RelayOptions, Sample,
@@ -113,6 +113,28 @@ impl NodeBuilder {
             node.follow(&clock);
         }
         Ok(node)
+    }
+
+    /// The node, and a script of it on the calling thread, which Ctrl-C and SIGTERM end in order, as
+    /// [`init`](crate::init) describes.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build); [`Refused`](crate::ErrorKind::Refused) if the program handles these signals itself already.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use mproc::Node;
+    ///
+    /// let mut script = Node::builder().domain("lab")?.init()?;
+    /// script.spin()?;
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
+    pub fn init(self) -> Result<Script<()>, Error> {
+        let script = self.build()?.script()?;
+        handle_signals(script.node().clone())?;
+        Ok(script)
     }
 }
 

@@ -146,7 +146,7 @@ static ENDED_BY_SIGNALS: Mutex<Option<Vec<mproc_runtime::Runtime>>> = Mutex::new
 /// How many signals have come since the oldest living one of them was made.
 static SIGNALS: AtomicU64 = AtomicU64::new(0);
 
-fn handle_signals(node: Node) -> Result<(), Error> {
+pub(crate) fn handle_signals(node: Node) -> Result<(), Error> {
     let mut nodes = ENDED_BY_SIGNALS
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);

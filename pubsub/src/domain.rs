@@ -1,6 +1,6 @@
 //! Which other processes a node shares its topics with.
 
-use crate::processes::{IS_AVAILABLE, ProcessesOptions, check_domain};
+use crate::processes::{IS_AVAILABLE, ProcessesOptions, check_domain, domain_path};
 use mproc_runtime::{Error, ErrorKind};
 use std::path::PathBuf;
 
@@ -98,6 +98,24 @@ impl DomainOptions {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where the directory with the sockets of its nodes is, also if it is not there yet: for tools that look into it. `None` on
+    /// systems where there [can be none](Self::is_available).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mproc_pubsub::DomainOptions;
+    ///
+    /// let lab = DomainOptions::new("lab")?.directory("/run/user/1000");
+    /// if let Some(path) = lab.path() {
+    ///     assert_eq!(path.to_str(), Some("/run/user/1000/mproc/lab"));
+    /// }
+    /// # Ok::<(), mproc_runtime::Error>(())
+    /// ```
+    pub fn path(&self) -> Option<PathBuf> {
+        domain_path(&self.name, self.base.as_deref())
     }
 
     pub(crate) fn processes(&self) -> ProcessesOptions {

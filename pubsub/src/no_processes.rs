@@ -4,7 +4,7 @@
 use crate::transport::{Neighbourhood, Transport};
 use mproc_runtime::{Error, ErrorKind};
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 /// The longest name of a domain, in bytes, as in `mproc_shm`.
@@ -50,6 +50,12 @@ impl Default for ProcessesOptions {
             slots_max: 4096,
         }
     }
+}
+
+/// There is no directory.
+#[cfg_attr(any(target_os = "linux", target_os = "macos"), expect(dead_code))]
+pub(crate) fn domain_path(_name: &str, _base: Option<&Path>) -> Option<PathBuf> {
+    None
 }
 
 /// Checks the name by the rules of `mproc_shm`: a program learns of a wrong name wherever it runs.

@@ -329,6 +329,22 @@ impl Directory {
         Self::open_under(base, "mproc", domain, remedy)
     }
 
+    /// Where [`open`](Self::open) has that of `domain`. Nothing is made, and it need not be there.
+    pub fn place(domain: &Domain) -> PathBuf {
+        match env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()) {
+            Some(base) => Self::place_at(Path::new(&base), domain),
+            None => {
+                let folder = format!("mproc-{}", geteuid().as_raw());
+                Path::new("/tmp").join(folder).join(domain.as_str())
+            }
+        }
+    }
+
+    /// Where [`open_at`](Self::open_at) has it.
+    pub fn place_at(base: &Path, domain: &Domain) -> PathBuf {
+        base.join("mproc").join(domain.as_str())
+    }
+
     fn open_under(
         base: &Path,
         folder: &str,

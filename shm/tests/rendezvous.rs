@@ -713,7 +713,10 @@ fn environment() -> String {
         Err(error) => return error.to_string(),
     };
     match Directory::open(&domain) {
-        Ok(directory) => directory.path().display().to_string(),
+        Ok(directory) => {
+            assert_eq!(directory.path(), Directory::place(&domain));
+            directory.path().display().to_string()
+        }
         Err(error) => error.to_string(),
     }
 }

@@ -101,6 +101,7 @@ use mproc_shm::{
 use parking_lot::Mutex;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::AcqRel;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
@@ -116,6 +117,15 @@ pub(crate) const IS_AVAILABLE: bool = true;
 /// `InvalidSetting`, saying what is wrong with it and where.
 pub(crate) fn check_domain(name: &str) -> Result<(), Error> {
     Domain::new(name).map(drop).map_err(invalid_domain)
+}
+
+/// Where the directory of the domain `name` is, in `base` or where the environment says; `None` if the name is not valid.
+pub(crate) fn domain_path(name: &str, base: Option<&Path>) -> Option<PathBuf> {
+    let domain = Domain::new(name).ok()?;
+    Some(match base {
+        Some(base) => Directory::place_at(base, &domain),
+        None => Directory::place(&domain),
+    })
 }
 
 fn invalid_domain(error: DomainError) -> Error {

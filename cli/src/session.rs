@@ -1,0 +1,48 @@
+//! A command's place in the domain: it joins, looks around, and ends with Ctrl-C.
+
+use crate::arguments::Arguments;
+use crate::failure::{Failure, Outcome};
+use crate::world::World;
+use mproc::{Node, Options, Script};
+use std::ops::Deref;
+use std::time::Duration;
+
+/// How long programs may take to answer, unless the command says otherwise.
+pub(crate) const LOOK_LIMIT: Duration = Duration::from_secs(2);
+
+/// A script in the domain. What waits on this thread is given up at Ctrl-C: the wait returns `Interrupted`, and
+/// [`is_ending`](mproc::Runtime::is_ending) is true from then on.
+#[derive(Debug)]
+pub(crate) struct Session {
+    script: Script<()>,
+}
+
+impl Session {
+    /// Joins the domain.
+    pub(crate) fn join(arguments: &Arguments) -> Outcome<Self> {
+        let builder = Node::builder().options(Options::default());
+        let script = builder
+            .domain(&arguments.domain)
+            .and_then(mproc::NodeBuilder::init)
+            .map_err(|error| Failure::from(error).hint("mproc doctor"))?;
+        Ok(Self { script })
+    }
+
+    /// What all programs of the domain say of themselves now. Those that do not answer in time are in it, too.
+    pub(crate) fn look(&self) -> Outcome<World> {
+        self.look_for(LOOK_LIMIT)
+    }
+
+    pub(crate) fn look_for(&self, limit: Duration) -> Outcome<World> {
+        let survey = self.script.survey(limit).wait().map_err(Failure::from)?;
+        Ok(World::new(survey))
+    }
+}
+
+impl Deref for Session {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.script
+    }
+}
