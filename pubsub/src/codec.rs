@@ -22,6 +22,10 @@ pub enum CodecKind {
     Local,
 }
 
+/// How deep MessagePack may be nested, as JSON in `serde_json`. It comes from other processes, and each level takes some of the
+/// reader's stack: at 1024 levels, where the decoder would end, a small stack has long been used up.
+pub(crate) const DEPTH_MAX: usize = 128;
+
 type Encode<T> = fn(&T) -> Result<Vec<u8>, CodecError>;
 type Decode<T> = fn(&[u8]) -> Result<Box<T>, CodecError>;
 
@@ -187,8 +191,9 @@ impl<T: Serialize + DeserializeOwned> Codec<T> {
             encode: |value| rmp_serde::to_vec_named(value).map_err(|e| CodecError(e.to_string())),
             decode: |bytes| {
                 let mut rest = bytes;
-                let value =
-                    rmp_serde::from_read(&mut rest).map_err(|e| CodecError(e.to_string()))?;
+                let mut reader = rmp_serde::Deserializer::new(&mut rest);
+                reader.set_max_depth(DEPTH_MAX);
+                let value = T::deserialize(&mut reader).map_err(|e| CodecError(e.to_string()))?;
                 if rest.is_empty() {
                     Ok(Box::new(value))
                 } else {

@@ -39,7 +39,8 @@ pub struct Topic<T: ?Sized + 'static> {
 }
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Topic<T> {
-    /// Serde values: shared by `Arc` in a process, MessagePack between processes.
+    /// Serde values: shared by `Arc` in a process, MessagePack between processes. There a value may be nested 128 deep (lists, maps,
+    /// structs and enums in each other); a deeper one is dropped where it arrives, as undecodable.
     pub const fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -313,6 +314,31 @@ mod tests {
         assert_eq!(*WORDS.decode(&bytes).unwrap(), [7, 8]);
         let bytes = POINT.encode(&[0.5, 2.0]).unwrap();
         assert_eq!(*POINT.decode(&bytes).unwrap(), [0.5, 2.0]);
+    }
+
+    /// A program ended by the overflow of its stack: what came was 100,000 lists in each other, under a name that its type does not
+    /// have, and to pass over them took a call for each.
+    #[test]
+    fn lists_in_lists_without_end_are_refused() {
+        #[derive(Debug, Serialize, serde::Deserialize)]
+        struct Chain {
+            #[serde(default)]
+            next: Option<Box<Self>>,
+        }
+        const CHAIN: Topic<Chain> = Topic::new("chain");
+        let chain = |length| {
+            (0..length).fold(Chain { next: None }, |next, _| Chain {
+                next: Some(Box::new(next)),
+            })
+        };
+        let decode = |length| CHAIN.decode(&CHAIN.encode(&chain(length)).unwrap());
+        assert!(decode(126).is_ok());
+        assert!(decode(128).is_err());
+
+        let mut unknown = vec![0x81, 0xA1, b'x'];
+        unknown.extend([0x91; 100_000]);
+        unknown.push(0xC0);
+        assert!(CHAIN.decode(&unknown).is_err());
     }
 
     #[test]

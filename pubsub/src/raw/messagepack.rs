@@ -1,9 +1,7 @@
 //! Whether bytes are one value of MessagePack, without making it.
 
+use crate::codec::DEPTH_MAX;
 use std::fmt;
-
-/// How deep values may be nested: as deep as decoders go.
-const DEPTH_MAX: usize = 1024;
 
 /// Why bytes are not one value.
 #[derive(Clone, Debug, PartialEq, Eq)]
