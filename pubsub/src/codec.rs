@@ -1,6 +1,6 @@
 //! How values of a topic become bytes and come back. Within a process nothing is encoded unless somebody asks.
 
-use crate::raw::Raw;
+use crate::raw::{Raw, check_messagepack};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -190,9 +190,14 @@ impl<T: Serialize + DeserializeOwned> Codec<T> {
             // Maps with field names: readable without the program's types.
             encode: |value| rmp_serde::to_vec_named(value).map_err(|e| CodecError(e.to_string())),
             decode: |bytes| {
+                // The decoder does not count enums in enums. Each has two bytes at least, so that what is short needs no look.
+                if bytes.len() > 2 * DEPTH_MAX {
+                    check_messagepack(bytes).map_err(|wrong| CodecError(wrong.to_string()))?;
+                }
                 let mut rest = bytes;
                 let mut reader = rmp_serde::Deserializer::new(&mut rest);
-                reader.set_max_depth(DEPTH_MAX);
+                // It refuses the level at which its count is used up.
+                reader.set_max_depth(DEPTH_MAX + 1);
                 let value = T::deserialize(&mut reader).map_err(|e| CodecError(e.to_string()))?;
                 if rest.is_empty() {
                     Ok(Box::new(value))

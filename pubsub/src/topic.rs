@@ -332,13 +332,26 @@ mod tests {
             })
         };
         let decode = |length| CHAIN.decode(&CHAIN.encode(&chain(length)).unwrap());
-        assert!(decode(126).is_ok());
+        assert!(decode(127).is_ok());
         assert!(decode(128).is_err());
 
         let mut unknown = vec![0x81, 0xA1, b'x'];
         unknown.extend([0x91; 100_000]);
         unknown.push(0xC0);
         assert!(CHAIN.decode(&unknown).is_err());
+
+        // Enums in enums are not counted by the decoder.
+        #[derive(Debug, Serialize, serde::Deserialize)]
+        enum Term {
+            Leaf,
+            Not(Box<Self>),
+        }
+        const TERM: Topic<Term> = Topic::new("term");
+        let term = |depth| [b"\x81\xA3Not".repeat(depth), b"\xA4Leaf".to_vec()].concat();
+        assert!(matches!(*TERM.decode(&term(128)).unwrap(), Term::Not(_)));
+        assert!(TERM.decode(&term(129)).is_err());
+        assert!(TERM.decode(&term(100_000)).is_err());
+        assert!(TERM.encode(&Term::Leaf).is_ok());
     }
 
     #[test]

@@ -495,7 +495,10 @@ impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
 /// For people: what a topic's values are.
 pub(crate) fn type_label(info: &TypeInfo, is_raw: bool) -> String {
     match is_raw {
-        true => format!("{}, known by its bytes only", info.type_name),
+        true => format!(
+            "{} ({:?}, {:016x}), known by its bytes only",
+            info.type_name, info.codec, info.type_hash
+        ),
         false => info.type_name.clone(),
     }
 }

@@ -170,7 +170,7 @@ impl Rendezvous {
         Ok(entries)
     }
 
-    /// Removes the socket at `entry` if its process is gone. One that lives notices nothing.
+    /// Removes the socket at `entry` if its process is gone. One that lives gets a connection that ends without a word.
     ///
     /// # Errors
     ///

@@ -88,7 +88,10 @@ impl Shown for End<'_, SubscriptionSnapshot> {
     }
 
     fn labels(&self) -> Vec<Label<'_>> {
-        let owner = self.of.owner.as_deref().unwrap_or_default();
+        // Of a link it is the other process, which is no processor of this node.
+        let is_own = self.of.node.is_none();
+        let owner = self.of.owner.as_deref().filter(|_| is_own);
+        let owner = owner.unwrap_or_default();
         vec![
             ("topic", Cow::Borrowed(self.topic)),
             ("subscription", Cow::Owned(self.of.id.get().to_string())),

@@ -40,11 +40,12 @@ impl Ask {
 
     /// The result, once; else `waker` is woken when it is there.
     pub(crate) fn poll(&self, waker: &Waker) -> Poll<Result<Survey, Error>> {
-        let (poll, _before) = {
+        let waker = waker.clone();
+        let (poll, _dropped_unlocked) = {
             let mut state = self.state.lock();
             match state.result.take() {
-                Some(result) => (Poll::Ready(result), state.waker.take()),
-                None => (Poll::Pending, state.waker.replace(waker.clone())),
+                Some(result) => (Poll::Ready(result), (state.waker.take(), Some(waker))),
+                None => (Poll::Pending, (state.waker.replace(waker), None)),
             }
         };
         poll

@@ -111,7 +111,8 @@ pub(crate) fn encode(report: NodeReport) -> Result<Vec<u8>, String> {
 /// What somebody's bytes say. The error is for people.
 pub(crate) fn decode(bytes: &[u8]) -> Result<NodeReport, String> {
     let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
-    reader.set_max_depth(DEPTH_MAX);
+    // It refuses the level at which its count is used up.
+    reader.set_max_depth(DEPTH_MAX + 1);
     let travelling = Travelling::<mproc_runtime::Snapshot>::deserialize(&mut reader);
     let travelling = travelling.map_err(|error| error.to_string())?;
     Ok(NodeReport {

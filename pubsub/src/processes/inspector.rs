@@ -11,7 +11,7 @@ use super::control::Command;
 use super::core::Core;
 use super::line::{Descriptor, Line};
 use super::surveying::send_report;
-use crate::inspect::{NodeReport, decode, hex};
+use crate::inspect::{Ask, NodeReport, decode, hex};
 use mproc_shm::{NodeId, SealedBytes};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -26,6 +26,9 @@ const IDLE: Duration = Duration::from_secs(3);
 
 /// How many questions of one peer wait.
 const QUESTIONS_MAX: usize = 256;
+
+/// How many reports wait for a peer that does not read them: each has a descriptor here, and memory.
+const UNREAD_MAX: usize = 64;
 
 /// The longest report that is read: that of some three million processors.
 const REPORT_BYTES_MAX: u64 = 1 << 30;
@@ -44,6 +47,7 @@ pub(super) enum Job {
         pid: u32,
         descriptor: OwnedFd,
         bytes: u64,
+        ask: Arc<Ask>,
     },
 }
 
@@ -150,7 +154,12 @@ impl Inspector {
                     pid,
                     descriptor,
                     bytes,
+                    ask,
                 } => {
+                    // Its time is over, or nobody wants it any more.
+                    if ask.is_over() {
+                        continue;
+                    }
                     let read = AssertUnwindSafe(|| read(node, pid, &descriptor, bytes));
                     let report = catch_unwind(read);
                     let report = report.unwrap_or_else(|_| Err("reading it panicked".into()));
@@ -219,6 +228,11 @@ fn answer(core: &Core, asked: &[(Arc<Line>, u64)]) {
     let made = catch_unwind(AssertUnwindSafe(|| make(core)));
     let made = made.unwrap_or_else(|_| Err("making it panicked".into()));
     for (line, request) in asked {
+        if line.descriptors_waiting() >= UNREAD_MAX {
+            let busy = format!("it is busy: {UNREAD_MAX} reports for this process are not read");
+            send_report(line, *request, Err(&busy));
+            continue;
+        }
         send_report(line, *request, made.as_ref().map_err(String::as_str));
     }
 }

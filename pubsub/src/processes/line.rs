@@ -98,6 +98,15 @@ impl Line {
         }
     }
 
+    /// How many packets that have descriptors wait until the socket takes them.
+    pub(super) fn descriptors_waiting(&self) -> usize {
+        let outbound = self.outbound.lock();
+        let waiting = outbound.waiting.iter();
+        waiting
+            .filter(|packet| !packet.descriptors.is_empty())
+            .count()
+    }
+
     /// True while it waits until the socket takes more.
     pub(super) fn has_waiting(&self) -> bool {
         self.has_waiting.load(Relaxed)

@@ -27,6 +27,8 @@ pub(super) struct PeerState {
     pub(super) is_leaving: bool,
     /// It answers questions for a report.
     pub(super) gives_reports: bool,
+    /// How many of these it has not answered.
+    pub(super) unanswered: usize,
     bells: Option<PeerBells>,
     /// What it publishes.
     pub(super) topics: BTreeMap<u64, TopicKey>,
@@ -101,6 +103,7 @@ impl PeerState {
             is_open: true,
             is_leaving: false,
             gives_reports: features & FEATURE_REPORTS != 0,
+            unanswered: 0,
             bells: None,
             topics: BTreeMap::new(),
             told: BTreeSet::new(),

@@ -19,8 +19,13 @@ use mproc_shm::{
 };
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// A peer that has not answered so many questions is asked no more until it does: what it does not read must not fill the
+/// connection, which has its links, too.
+const UNANSWERED_MAX: usize = 256;
 
 /// Asks for a report. See `shm/WIRE.md`.
 pub(super) const INSPECT: u16 = 0x100;
@@ -151,6 +156,8 @@ pub(super) fn unmet(error: &MeetingError) -> Option<(NodeId, Unmet)> {
     Some((node, Unmet { why, is_final }))
 }
 
+const STOPPED: &str = "its process is stopped, by a signal or by a debugger";
+
 const STALE: &str = "its process has ended and left its socket in the directory";
 
 impl Core {
@@ -248,7 +255,8 @@ impl Control {
 
     /// A peer was met: it is asked in every survey that waits for it.
     pub(super) fn ask_in_surveys(&mut self, connection: u64) {
-        let Some(peer) = self.peers.get(&connection).filter(|peer| peer.is_open) else {
+        let peer = self.peers.get_mut(&connection);
+        let Some(peer) = peer.filter(|peer| peer.is_open) else {
             return;
         };
         let node = peer.identity.node;
@@ -260,14 +268,20 @@ impl Control {
             if waiting.state != State::Unmet {
                 continue;
             }
-            if peer.gives_reports {
+            let pid = waiting.pid;
+            if peer.gives_reports && peer.unanswered < UNANSWERED_MAX {
                 let body = number.to_le_bytes();
                 let kind = INSPECT;
                 let sent = peer.line.send(&Frame::Other { kind, body: &body }, &[]);
                 debug_assert!(sent.is_ok(), "a number fits into a packet");
+                peer.unanswered += 1;
                 waiting.state = State::Asked(connection);
             } else {
-                let why = "it was built with a version of mproc that gives no reports";
+                let why = match peer.gives_reports {
+                    false => "it was built with a version of mproc that gives no reports",
+                    true if is_stopped(pid) => STOPPED,
+                    true => "it has not answered what it was asked before",
+                };
                 open.silent(node, why.to_owned());
             }
         }
@@ -350,6 +364,9 @@ impl Control {
         if !fits || report.request >= self.surveys.next {
             return Err("its report makes no sense: nobody asked, or there is no memory".into());
         }
+        if let Some(peer) = self.peers.get_mut(&connection) {
+            peer.unanswered = peer.unanswered.saturating_sub(1);
+        }
         // One that comes too late is let go of.
         let Some(open) = self.surveys.open.get_mut(&report.request) else {
             return Ok(());
@@ -360,6 +377,7 @@ impl Control {
         match descriptor {
             None => open.silent(node, format!("it gives no report: {}", report.text)),
             Some(descriptor) => {
+                let ask = Arc::clone(&open.asking.0);
                 if let Some(waiting) = open.waiting.get_mut(&node) {
                     waiting.state = State::Read;
                     let job = Job::Read {
@@ -368,6 +386,7 @@ impl Control {
                         pid: waiting.pid,
                         descriptor,
                         bytes: report.bytes,
+                        ask,
                     };
                     self.core.inspector.post(&self.core, job);
                 }
@@ -406,9 +425,7 @@ impl Control {
                 let entry = Entry { pid, node };
                 let why = match state {
                     State::Read => "its report was still being read when the limit was over".into(),
-                    _ if is_stopped(pid) => {
-                        "its process is stopped, by a signal or by a debugger".into()
-                    }
+                    _ if is_stopped(pid) => STOPPED.to_owned(),
                     State::Asked(_) => "it was asked, and has not answered within the limit".into(),
                     State::Unmet => {
                         let is_stale = |rendezvous| is_stale(rendezvous, &entry);
@@ -443,7 +460,10 @@ impl Control {
             .collect();
         let due = open.values().filter_map(|open| open.deadline).min();
         *self.core.survey_due.lock() = due;
-        over.into_iter().for_each(Open::finish);
+        for open in over {
+            // A waker is code of others. The next one has a right to be woken.
+            let _panicked = catch_unwind(AssertUnwindSafe(|| open.finish()));
+        }
     }
 
     /// The node leaves its domain: whoever waits for a survey is told so.

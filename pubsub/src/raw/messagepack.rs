@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Why bytes are not one value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
+pub(crate) struct Wrong {
     at: usize,
     what: &'static str,
 }
@@ -27,7 +27,7 @@ enum Follows {
 }
 
 /// The error says what is wrong, and where. Nothing is allocated but a number for each level.
-pub(super) fn check(bytes: &[u8]) -> Result<(), Wrong> {
+pub(crate) fn check(bytes: &[u8]) -> Result<(), Wrong> {
     // How many values are still to come, at each level that is open.
     let mut open: Vec<u64> = vec![1];
     let mut at = 0;

@@ -18,6 +18,7 @@ mod reading;
 mod tap;
 mod told;
 
+pub(crate) use messagepack::check as check_messagepack;
 pub use publisher::RawPublisher;
 pub(crate) use publisher::{Decoding, RawSink, check_schema};
 pub(crate) use tap::AsBytes;

@@ -403,7 +403,8 @@ impl Registry {
         }
         let state = self.state.lock();
         let services = state.services.iter();
-        let known = services.filter(|(_, s)| s.types.is_some() || !s.servers.is_empty());
+        let known =
+            services.filter(|(_, s)| s.types.is_some() || !s.servers.is_empty() || s.has_client());
         let snapshot = |(name, service): (&String, &Service)| {
             let first = service.servers.first().map(|server| &server.types);
             let types = service.types.as_ref().or(first);

@@ -222,14 +222,20 @@ impl State {
         }
         after.dropped.extend(removed.iter().cloned());
         self.changed(after);
-        // What is known only because others served it once is forgotten.
-        self.services
-            .retain(|_, s| s.types.is_some() || !s.servers.is_empty() || !s.waiting.is_empty());
+        // What is known only because others served it once is forgotten, unless a client counts there.
+        self.services.retain(|_, s| {
+            s.types.is_some() || !s.servers.is_empty() || !s.waiting.is_empty() || s.has_client()
+        });
         removed
     }
 }
 
 impl Service {
+    /// A client counts what it calls here. One that says no types has left no other trace.
+    pub(super) fn has_client(&self) -> bool {
+        Arc::strong_count(&self.counts) > 1
+    }
+
     /// The servers that can be called. The error: there is none, or none with these types.
     pub(super) fn candidates(&self, types: &Types) -> Result<Vec<Arc<Server>>, ServiceError> {
         let usable: Vec<_> = self.servers.iter().filter(|s| s.is_usable()).collect();
