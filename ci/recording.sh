@@ -38,11 +38,11 @@ mkfifo "$place/go"
 timeout 120 bash -c 'echo $$ >"$0.pid"; read -r _ <"$0"; exec "$@"' "$place/go" \
   "$vitals" --processes --seconds "$seconds" >"$place/vitals.txt" &
 running=$!
-until [ -s "$place/go.pid" ]; do sleep 0.05; done
+until [ -s "$place/go.pid" ]; do kill -0 "$running"; sleep 0.05; done
 domain=vitals-$(cat "$place/go.pid")
 timeout 120 "$mproc" --domain "$domain" record --all -o "$place/live.mcap" --json >"$place/live.json" &
 recorder=$!
-until [ -s "$place/live.mcap" ]; do sleep 0.05; done
+until [ -s "$place/live.mcap" ]; do kill -0 "$recorder"; sleep 0.05; done
 echo >"$place/go"
 wait "$running"
 kill -TERM "$recorder"
@@ -57,7 +57,7 @@ exec 3>"$place/input"
 # It must not keep that input open.
 timeout 120 "$mproc" --domain again record host/rates -o "$place/again.mcap" --json >"$place/again.json" 3>&- &
 recorder=$!
-until [ -s "$place/again.mcap" ]; do sleep 0.05; done
+until [ -s "$place/again.mcap" ]; do kill -0 "$recorder"; sleep 0.05; done
 timeout 120 "$mproc" --domain again play "$place/live.mcap" --quiet --wait-for 1 \
   --topics host/cpu --topics host/memory --topics host/net --topics host/disk --topics host/process
 exec 3>&-

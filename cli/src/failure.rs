@@ -12,6 +12,8 @@ pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 /// Which exit code a failure has. 2, for wrong arguments, is clap's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
+    /// Nothing failed, and there is no more to do.
+    Done = 0,
     Failed = 1,
     /// Values in arguments that can only be judged by what the domain has.
     Usage = 2,
@@ -106,7 +108,7 @@ impl From<io::Error> for Failure {
     /// Whoever reads the output may go when it has seen enough, as `head` does: that is no failure of ours.
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self::silent(Code::Failed);
+            return Self::silent(Code::Done);
         }
         Self::new(Code::Failed, error.to_string())
     }

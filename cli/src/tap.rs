@@ -165,7 +165,13 @@ impl<'a> Tap<'a> {
                 _ => None,
             };
             let nearest = nearest.map_or(String::new(), |near| format!("; there is {near:?}"));
-            note(&format!("waiting: nobody publishes {text:?} yet{nearest}"));
+            let silent = match world.silent.len() {
+                0 => String::new(),
+                n => format!("; {n} of the programs do not answer"),
+            };
+            note(&format!(
+                "waiting: nobody publishes {text:?} yet{nearest}{silent}"
+            ));
         }
         let now = session.now();
         Ok(Self {

@@ -400,7 +400,8 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for RemoteLink<T> {
             offered: state.offered,
             taken,
             queued,
-            high_water: state.credits.high_water() as u64,
+            // Policies that do not wait take no credits: then it is as many as wait now, at the least.
+            high_water: (state.credits.high_water() as u64).max(queued),
             dropped: state.drops.clone(),
             refused: state.refused,
             lost,

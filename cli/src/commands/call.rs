@@ -58,8 +58,11 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Outcome {
             ErrorKind::InvalidName => Failure::new(Code::Usage, error.to_string()),
             _ => Failure::from(error),
         })?;
-    // It is known to be there, and must be met.
-    let limit = arguments.wait.max(arguments.timeout);
+    // One that is known to be there must be met.
+    let limit = match is_served {
+        Ok(true) => arguments.wait.max(arguments.timeout),
+        _ => arguments.wait,
+    };
     match client.wait_for_service(limit) {
         Err(error) if error.kind() == ErrorKind::Timeout => return Err(nobody(arguments, None)),
         met => met?,

@@ -261,6 +261,13 @@ impl Player {
                 Err(error) => return Err(error.into()),
             }
         }
+        let is_alone = world.nodes.is_empty() && world.silent.is_empty();
+        if arguments.wait_for.is_none() && !is_alone {
+            match self.outlets.settle() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(false),
+                met => met?,
+            }
+        }
         let until = self.session.now().checked_add(arguments.delay);
         Ok(!matches!(self.wait(until), Woken::Ending))
     }

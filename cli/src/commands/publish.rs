@@ -2,6 +2,7 @@
 
 use crate::arguments::Arguments as Global;
 use crate::failure::{Code, Failure, Outcome};
+use crate::meeting;
 use crate::output::{self, note, seconds};
 use crate::session::Session;
 use crate::values::Values;
@@ -12,15 +13,20 @@ use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 /// How long to wait for subscriptions that are known to be there, unless told otherwise.
 const MEET_LIMIT: Duration = Duration::from_secs(2);
 
+/// How often whoever waits for a line looks whether Ctrl-C was pressed.
+const LOOK_AT_CTRL_C: Duration = Duration::from_millis(50);
+
 /// Publishes values on a topic.
 ///
 /// A value is JSON. Its type is the one that the programs of the domain have declared; --type names it where there is none.
-/// Values of plain data need a schema, which the programs announce. A value that does not fit is refused with its place.
+/// Values of plain data need a schema, which the programs announce; one that does not fit is
+/// refused with its place. Of other types only its subscribers know whether it fits, and drop it if not: `mproc doctor` tells.
 ///
 /// One value is published once, or --count times, or with --rate until Ctrl-C. Lines of a file or of standard input are published each
 /// once. Before the end all subscribers have taken what was published, as far as they do within --timeout.
@@ -123,12 +129,18 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Outcome {
         .as_ref()
         .map_or(0, |topic| subscriptions(topic, &info));
     meet(&publisher, subscriptions, arguments)?;
+    let is_alone = world.nodes.is_empty() && world.silent.is_empty();
+    if arguments.wait_for.is_none() && !is_alone {
+        meeting::settle(&[&publisher])?;
+    }
 
     let mut sent = Sent::default();
     let mut turns = Turns::new(&session, arguments);
     let result = match (first, lines) {
         (Some(bytes), _) => repeat(&publisher, &bytes, &mut turns, &mut sent, arguments),
-        (None, Some(lines)) => each_line(&publisher, &values, lines, &mut turns, &mut sent),
+        (None, Some(lines)) => {
+            each_line(&session, &publisher, &values, lines, &mut turns, &mut sent)
+        }
         (None, None) => Ok(()),
     };
     sent.missed_periods = turns.missed;
@@ -195,7 +207,7 @@ fn of_json(error: &serde_json::Error) -> String {
     format!("column {}: {what}", error.column())
 }
 
-type Lines = Box<dyn BufRead>;
+type Lines = Box<dyn BufRead + Send>;
 
 fn lines(arguments: &Arguments) -> Outcome<Option<Lines>> {
     if arguments.stdin {
@@ -306,18 +318,39 @@ fn repeat(
 }
 
 fn each_line(
+    session: &Session,
     publisher: &RawPublisher,
     values: &Values,
     mut lines: Lines,
     turns: &mut Turns<'_>,
     sent: &mut Sent,
 ) -> Outcome {
-    let mut line = Vec::new();
-    for number in 1_u64.. {
-        line.clear();
-        if lines.read_until(b'\n', &mut line)? == 0 {
-            break;
+    // A read cannot be given up, so that another thread does it: Ctrl-C ends the command also where no line comes.
+    let (tell, read) = sync_channel(64);
+    std::thread::spawn(move || {
+        loop {
+            let mut line = Vec::new();
+            let got = lines.read_until(b'\n', &mut line);
+            let got = got.map(|count| (count > 0).then_some(line));
+            let is_last = !matches!(got, Ok(Some(_)));
+            if tell.send(got).is_err() || is_last {
+                return;
+            }
         }
+    });
+    let next = || -> Outcome<Option<Vec<u8>>> {
+        loop {
+            match read.recv_timeout(LOOK_AT_CTRL_C) {
+                Ok(line) => return Ok(line?),
+                Err(RecvTimeoutError::Timeout) if !session.is_ending() => {}
+                Err(_) => return Ok(None),
+            }
+        }
+    };
+    for number in 1_u64.. {
+        let Some(line) = next()? else {
+            break;
+        };
         let place = format!("line {number}");
         let text = std::str::from_utf8(&line).map_err(|error| {
             let at = error.valid_up_to() + 1;

@@ -13,7 +13,7 @@ use crate::arguments::Arguments as Global;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
 use crate::session::Session;
-use crate::world::World;
+use crate::world::{TopicView, World};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mcap::Compression;
@@ -172,17 +172,15 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Outcome {
     // Also after an error: what was recorded before it is closed in order, if that can be done.
     let ended = recorder.session.now();
     let closed = recorder.recording.close().map(<[_]>::to_vec);
-    recorded?;
     let files = closed?;
     let report = Report::new(&recorder.recording, &files, ended - began);
     report.warn();
     if arguments.json {
-        return output::json(&report);
-    }
-    if !arguments.quiet {
+        output::json(&report)?;
+    } else if !arguments.quiet {
         report.print()?;
     }
-    Ok(())
+    recorded
 }
 
 /// What is received of the topics that were asked for.
@@ -203,6 +201,11 @@ impl Taps {
         }
         let mut all = Vec::new();
         for topics in &wanted {
+            let published =
+                |topic: &TopicView<'_>| topic.name == topics && !topic.publishers.is_empty();
+            if !topics.contains('*') && !arguments.quiet && !world.topics().iter().any(published) {
+                output::note(&format!("nobody publishes {topics:?} yet"));
+            }
             let options = SubscriptionOptions::new()
                 .capacity(arguments.queue as usize)
                 .when_full(WhenFull::DropOldest);

@@ -38,7 +38,9 @@ fn stop(recorder: Running) -> Ran {
     recorder.signal("INT");
     let ran = recorder.end();
     ran.ok();
-    assert_eq!(ran.err, "", "{ran:?}");
+    // Many recorders here are there before their publisher, and say so.
+    let mut others = ran.err.lines().filter(|line| !line.ends_with("yet"));
+    assert_eq!(others.next(), None, "{ran:?}");
     ran
 }
 
@@ -290,7 +292,7 @@ fn whoever_reads_the_output_may_go() {
     for arguments in [
         &["play", "run.mcap"][..],
         &["info", "run.mcap"],
-        &["record", "counter", "-f", "-o", "x.mcap"],
+        &["record", "--all", "-f", "-o", "x.mcap"],
     ] {
         let mut command = place.command(arguments);
         let (reads, writes) = std::io::pipe().unwrap();

@@ -172,3 +172,31 @@ fn a_call_is_given_up_at_the_end() {
     let ran = calling.end();
     assert!(ran.code == Some(1) && ran.err.is_empty(), "{ran:?}");
 }
+
+/// A tap belongs to no topic of its node, so no report names it: what was published at once went to nobody.
+#[test]
+fn what_is_published_reaches_a_tap() {
+    let place = Place::new();
+    let mut echo = place.start(&["echo", "free", "--count", "5", "--no-header"]);
+    echo.error_line_with("waiting");
+    for n in 0..5 {
+        place
+            .run(&["pub", "free", &n.to_string(), "--type", "u64"])
+            .ok();
+        assert_eq!(echo.line(), Some(n.to_string()));
+    }
+    echo.end().ok();
+}
+
+#[test]
+fn ctrl_c_ends_it_while_no_line_comes() {
+    let place = Place::new();
+    let mut publisher = place.start(&["pub", "free", "--type", "u64", "--stdin"]);
+    let mut echo = place.start(&["echo", "free", "--count", "1", "--no-header"]);
+    while echo.child.try_wait().unwrap().is_none() {
+        publisher.say("1");
+        std::thread::yield_now();
+    }
+    publisher.signal("INT");
+    assert!(publisher.child.wait().unwrap().success());
+}

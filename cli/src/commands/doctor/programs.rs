@@ -131,13 +131,16 @@ pub(crate) fn topics(facts: &Facts) -> Vec<Finding> {
         }
         let name = shown(topic.name);
         match (topic.publishers.first(), subscribers) {
-            (Some(of), 0) => found.push(Finding::note(
-                CHECK,
-                format!(
-                    "topic {name} has no subscriber; {} publishes",
-                    shown(&World::label(of.node))
-                ),
-            )),
+            (Some(of), 0) => found.push(
+                Finding::note(
+                    CHECK,
+                    format!(
+                        "topic {name} has no subscriber; {} publishes",
+                        shown(&World::label(of.node))
+                    ),
+                )
+                .advice("nothing, if a recorder or a screen hears it now and then; else see its name in mproc list topics"),
+            ),
             (None, 1..) => {
                 let of = topic.subscriptions.first().map(|of| World::label(of.node));
                 found.push(
@@ -438,7 +441,10 @@ pub(crate) fn drops(facts: &Facts) -> Vec<Finding> {
                     shown(&topic.name),
                     s.when_full
                 );
-                found.push(Finding::new(severity, CHECK, what));
+                let topic = shown(&topic.name);
+                found.push(Finding::new(severity, CHECK, what).advice(format!(
+                    "mproc info {topic} shows whose queue is full; what is undecodable has another type than its subscriber"
+                )));
             }
         }
         let letters = node.snapshot.dead_letters;

@@ -403,6 +403,7 @@ fn report_counts_and_strict_raises() {
         String::from_utf8(text).unwrap(),
         "\
 warning   topics     topic t has no subscriber; robot[70] publishes
+                     -> nothing, if a recorder or a screen hears it now and then; else see its name in mproc list topics
 domain lab: 0 problems, 1 warning, 0 notes; 16 ok
 "
     );
@@ -411,7 +412,8 @@ domain lab: 0 problems, 1 warning, 0 notes; 16 ok
     assert_eq!(
         json,
         json!([{
-            "severity": "warning", "check": "topics", "what": "topic t has no subscriber; robot[70] publishes", "advice": null,
+            "severity": "warning", "check": "topics", "what": "topic t has no subscriber; robot[70] publishes",
+            "advice": "nothing, if a recorder or a screen hears it now and then; else see its name in mproc list topics",
         }])
     );
     // Where nobody can be asked, nothing is said of programs.

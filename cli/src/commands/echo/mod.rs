@@ -137,7 +137,7 @@ fn echo(
     let deadline = || arguments.timeout.map(|limit| session.now() + limit);
     let mut give_up = deadline();
     let mut shown = 0;
-    while wanted.is_none_or(|wanted| shown < wanted) {
+    while wanted.is_none_or(|wanted| shown < wanted) && !session.is_ending() {
         let heard = match tap.try_next() {
             Some(sample) => Heard::Sample(sample),
             None => {

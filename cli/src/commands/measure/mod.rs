@@ -124,7 +124,7 @@ fn measure(
     let mut begun: Option<Instant> = None;
     let mut windows = 0;
     let mut last_heard = session.now();
-    loop {
+    while !session.is_ending() {
         let end = match (arguments.window, begun) {
             (Window::Time(length), Some(begun)) => Some(begun + length),
             _ => None,

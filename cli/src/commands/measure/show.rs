@@ -107,15 +107,33 @@ impl Printer {
                     those.iter().filter_map(of).reduce(|a, b| a + b)
                 };
                 let spread = Spread::of(&all);
+                // In the end, what was published from the first of all to the last of all: they need not have been there together.
+                let spans = streams.iter().filter_map(|stream| of(stream).span());
+                let whole = spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+                let whole_s = whole.filter(|_| window.is_none()).map(|(from, to)| {
+                    let span = to.saturating_duration_since(from);
+                    span.as_secs_f64()
+                });
+                let whole_s = whole_s.filter(|seconds| *seconds > 0.0);
+                let over_whole = |count: f64| whole_s.map(|seconds| count / seconds);
+                let published: u64 = those.iter().map(|row| row.published).sum();
+                let bytes: Option<f64> = those
+                    .iter()
+                    .filter_map(|row| Some(row.bytes_per_second? * row.window_s))
+                    .reduce(|a, b| a + b);
                 let row = Row {
                     topic,
                     publisher: None,
                     is_summary: window.is_none(),
-                    window_s: those.iter().map(|row| row.window_s).fold(0.0, f64::max),
-                    published: those.iter().map(|row| row.published).sum(),
+                    window_s: whole_s.unwrap_or_else(|| {
+                        those.iter().map(|row| row.window_s).fold(0.0, f64::max)
+                    }),
+                    published,
                     taken: those.iter().map(|row| row.taken).sum(),
-                    rate_hz: sum(|row| row.rate_hz),
-                    bytes_per_second: sum(|row| row.bytes_per_second),
+                    rate_hz: over_whole(published as f64).or_else(|| sum(|row| row.rate_hz)),
+                    bytes_per_second: bytes
+                        .and_then(over_whole)
+                        .or_else(|| sum(|row| row.bytes_per_second)),
                     interval_ns: spread.filter(|_| self.what == What::Rate),
                     sample_bytes: spread.filter(|_| self.what == What::Bandwidth),
                     age_ns: spread.filter(|_| self.what == What::Delay),

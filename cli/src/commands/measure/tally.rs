@@ -94,6 +94,11 @@ impl Tally {
         }
     }
 
+    /// From when to when samples were published, if any was seen.
+    pub(super) fn span(&self) -> Option<(Instant, Instant)> {
+        Some((self.from?.published, self.last?.published))
+    }
+
     /// What comes is counted from the last sample on.
     pub(super) fn next(&mut self) {
         self.from = self.last.or(self.from);

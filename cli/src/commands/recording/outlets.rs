@@ -203,6 +203,14 @@ impl Outlets {
     }
 }
 
+impl Outlets {
+    /// Waits for subscribers that nobody tells of.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        let publishers: Vec<_> = self.all.iter().map(|outlet| &outlet.publisher).collect();
+        crate::meeting::settle(&publishers)
+    }
+}
+
 impl Outlet {
     pub(crate) fn wait_for_subscribers(&self, count: usize, limit: Duration) -> Result<(), Error> {
         self.publisher.wait_for_subscribers(count, limit)

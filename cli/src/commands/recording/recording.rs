@@ -59,6 +59,8 @@ pub(crate) struct Recording {
     /// Of the file that is open: when it began, and what its channels are.
     began_ns: u64,
     channels: HashMap<(usize, u32, Form), u16>,
+    /// Of the last file.
+    number: usize,
     closed: Vec<Closed>,
     /// The value as JSON.
     text: Vec<u8>,
@@ -96,6 +98,7 @@ impl Recording {
             began_ns: times.unix_ns(),
             channels: HashMap::new(),
             closed: Vec::new(),
+            number: 0,
             text: Vec::new(),
             messages: 0,
         };
@@ -109,8 +112,16 @@ impl Recording {
     }
 
     fn open(&mut self, now_ns: u64) -> Outcome {
+        self.number += 1;
+        // A later number that an older recording has left is passed over: what is recorded now must not end for it.
+        while self.number > 1
+            && !self.options.overwrite
+            && numbered(&self.path, self.number).exists()
+        {
+            self.number += 1;
+        }
         let path = if self.limits.is_split {
-            numbered(&self.path, self.closed.len() + 1)
+            numbered(&self.path, self.number)
         } else {
             self.path.clone()
         };

@@ -3,7 +3,7 @@
 use super::text::short_type;
 use crate::output::duration;
 use crate::world::{World, is_internal};
-use mproc::{DriverId, Drops, ProcessorId, ProcessorSnapshot, PublisherId, WhenFull};
+use mproc::{DriverId, Drops, NodeReport, ProcessorId, ProcessorSnapshot, PublisherId, WhenFull};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -71,6 +71,7 @@ pub(crate) struct ProcessorRow {
     pub(crate) driver: String,
     /// Share of one core that its handlers took.
     pub(crate) load: Option<f64>,
+    /// Messages of its mailbox that it handled, and samples of its subscriptions that it took. Timers are not counted.
     pub(crate) handled_per_s: Option<f64>,
     pub(crate) received: u64,
     pub(crate) handled: u64,
@@ -205,6 +206,8 @@ pub(crate) struct WaitRow {
 struct Before<'a> {
     nodes: BTreeMap<&'a str, u64>,
     processors: BTreeMap<(&'a str, ProcessorId), &'a ProcessorSnapshot>,
+    /// Samples that subscriptions of processors have taken.
+    taken: BTreeMap<(&'a str, &'a str), u64>,
     published: BTreeMap<(&'a str, &'a str, PublisherId), u64>,
     drivers: BTreeMap<(&'a str, DriverId), [u64; 3]>,
     calls: BTreeMap<(&'a str, &'a str), u64>,
@@ -218,6 +221,9 @@ impl<'a> Before<'a> {
             before.nodes.insert(id, report.taken_unix_ns);
             for processor in &report.snapshot.processors {
                 before.processors.insert((id, processor.id), processor);
+            }
+            for (owner, taken) in taken(report) {
+                before.taken.insert((id, owner), taken);
             }
             for topic in &report.snapshot.topics {
                 for publisher in &topic.publishers {
@@ -244,6 +250,24 @@ impl<'a> Before<'a> {
             ns => Some(ns as f64 / 1e9),
         }
     }
+}
+
+/// How many samples the subscriptions of each processor have taken. One to a pattern stands under each of its topics.
+fn taken(report: &NodeReport) -> BTreeMap<&str, u64> {
+    let mut subscriptions = BTreeMap::new();
+    for topic in &report.snapshot.topics {
+        for subscription in topic.subscriptions.iter().filter(|s| s.node.is_none()) {
+            subscriptions.insert(subscription.id, subscription);
+        }
+    }
+    let mut taken = BTreeMap::new();
+    for subscription in subscriptions.into_values() {
+        if let Some(owner) = &subscription.owner {
+            let sum: &mut u64 = taken.entry(owner.as_str()).or_default();
+            *sum = sum.saturating_add(subscription.taken);
+        }
+    }
+    taken
 }
 
 /// What is new since the earlier survey had it at 0.
@@ -324,8 +348,14 @@ impl Figures {
                 dead_letters: report.snapshot.dead_letters,
             });
             let first = self.processors.len();
+            let taken = taken(report);
             for p in &report.snapshot.processors {
                 let earlier = before.processors.get(&(id, p.id)).copied();
+                // Messages of its mailbox, and samples of its subscriptions.
+                let samples = taken.get(p.name.as_str()).copied().unwrap_or(0);
+                let samples_before = before.taken.get(&(id, p.name.as_str())).copied();
+                let handled_before =
+                    earlier.map(|e| e.handled.saturating_add(samples_before.unwrap_or(0)));
                 let busy_per_s = per_second(earlier.map(busy_ns), busy_ns(p), interval);
                 self.processors.push(ProcessorRow {
                     key: format!("{id}/{:?}", p.id),
@@ -335,7 +365,11 @@ impl Figures {
                     pid: report.node.pid,
                     driver: p.driver.clone(),
                     load: busy_per_s.map(|ns| ns / 1e9),
-                    handled_per_s: per_second(earlier.map(|e| e.handled), p.handled, interval),
+                    handled_per_s: per_second(
+                        handled_before,
+                        p.handled.saturating_add(samples),
+                        interval,
+                    ),
                     received: p.received,
                     handled: p.handled,
                     queued: p.queued,

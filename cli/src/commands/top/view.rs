@@ -103,7 +103,13 @@ fn title_line(figures: &Figures, ui: &Ui, interval_s: f64) -> String {
     if !figures.silent.is_empty() {
         line.push_str(&format!(", {} silent", figures.silent.len()));
     }
-    let load: f64 = figures.processors.iter().filter_map(|p| p.load).sum();
+    // The sum of none is -0.
+    let load = figures
+        .processors
+        .iter()
+        .filter_map(|p| p.load)
+        .sum::<f64>()
+        + 0.0;
     line.push_str(&format!("  load {load:.2} cores  every {interval_s} s"));
     line
 }
