@@ -1,10 +1,23 @@
 //! How values of a topic become bytes and come back. Within a process nothing is encoded unless somebody asks.
 
 use crate::raw::{Raw, check_messagepack};
+use rmp_serde::decode::Error;
+use serde::Deserialize as _;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::fmt;
+use std::io::ErrorKind;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// False if enums in enums cannot be too deep: each is a map, or a list, of one. To count what could begin one is quick, and mostly
+/// says that the slow walk is not needed.
+fn may_be_deep(bytes: &[u8]) -> bool {
+    let begins = |byte: &u8| u8::from((*byte == 0x81) | (*byte == 0x91) | (*byte & 0xfc == 0xdc));
+    // In pieces whose count fits into a byte: sixteen are counted at once then.
+    let pieces = bytes.chunks(255);
+    let count = pieces.map(|piece| usize::from(piece.iter().map(begins).sum::<u8>()));
+    bytes.len() > DEPTH_MAX && count.sum::<usize>() > DEPTH_MAX
+}
 
 /// Which kind of codec a topic has.
 #[derive(
@@ -190,22 +203,20 @@ impl<T: Serialize + DeserializeOwned> Codec<T> {
             // Maps with field names: readable without the program's types.
             encode: |value| rmp_serde::to_vec_named(value).map_err(|e| CodecError(e.to_string())),
             decode: |bytes| {
-                // The decoder does not count enums in enums. Each has two bytes at least, so that what is short needs no look.
-                if bytes.len() > 2 * DEPTH_MAX {
+                // The decoder does not count enums in enums.
+                if may_be_deep(bytes) {
                     check_messagepack(bytes).map_err(|wrong| CodecError(wrong.to_string()))?;
                 }
-                let mut rest = bytes;
-                let mut reader = rmp_serde::Deserializer::new(&mut rest);
+                let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
                 // It refuses the level at which its count is used up.
                 reader.set_max_depth(DEPTH_MAX + 1);
                 let value = T::deserialize(&mut reader).map_err(|e| CodecError(e.to_string()))?;
-                if rest.is_empty() {
-                    Ok(Box::new(value))
-                } else {
-                    Err(CodecError(format!(
-                        "{} bytes are left over after the value",
-                        rest.len()
-                    )))
+                // It does not say how far it has come, but that it is at the end.
+                match IgnoredAny::deserialize(&mut reader) {
+                    Err(Error::InvalidMarkerRead(e)) if e.kind() == ErrorKind::UnexpectedEof => {
+                        Ok(Box::new(value))
+                    }
+                    _ => Err(CodecError::new("bytes are left over after the value")),
                 }
             },
             measure: |value| {
