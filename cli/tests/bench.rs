@@ -4,16 +4,21 @@ mod support;
 
 use serde_json::Value;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use support::{LONG, Place};
 
-fn entries(place: &Place) -> Vec<String> {
-    let entries = fs::read_dir(place.path()).unwrap();
-    entries
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect()
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// How many nodes are in the domain of a run, whose directory this is.
+fn nodes(of_the_run: &Path) -> usize {
+    let domain = of_the_run.join("mproc/bench");
+    fs::read_dir(domain).map_or(0, Iterator::count)
 }
 
 #[test]
@@ -69,7 +74,7 @@ fn every_question_has_positive_figures() {
         ]
     );
     // Neither its own domain nor anything in the one that the user has.
-    assert_eq!(entries(&place), Vec::<String>::new());
+    assert_eq!(entries(place.path()), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -97,9 +102,8 @@ fn wrong_sizes_are_refused() {
     }
 }
 
-#[test]
-fn interrupted_it_leaves_nothing_behind() {
-    let place = Place::new();
+/// Starts a long run, interrupts it as soon as `is_time` says so and then `later`, and looks at what it says and leaves behind.
+fn interrupt(place: &Place, is_time: impl Fn() -> bool, later: Duration) {
     let mut command = place.command(&["bench", "--seconds", "600", "--sizes", "64"]);
     let mut child = command
         .env("TMPDIR", place.path())
@@ -108,17 +112,42 @@ fn interrupted_it_leaves_nothing_behind() {
         .spawn()
         .unwrap();
     let end = Instant::now() + LONG;
-    while entries(&place).is_empty() {
+    while !is_time() {
         assert!(Instant::now() < end && child.try_wait().unwrap().is_none());
         // A directory does not say when something comes into it.
         sleep(Duration::from_millis(5));
     }
+    sleep(later);
     let pid = child.id().to_string();
     let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
     assert!(sent.success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(text, "", "whoever interrupts it knows why it ended");
-    assert_eq!(entries(&place), Vec::<String>::new());
+    assert_eq!(
+        text, "",
+        "whoever interrupts it knows why it ended ({later:?})"
+    );
+    assert_eq!(entries(place.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn interrupted_while_it_starts_it_leaves_nothing_behind() {
+    let place = Place::new();
+    let has_directory = || !entries(place.path()).is_empty();
+    interrupt(&place, has_directory, Duration::ZERO);
+}
+
+/// It said "interrupted" when it had begun to measure, and nothing before.
+#[test]
+fn interrupted_while_it_measures_it_leaves_nothing_behind() {
+    let place = Place::new();
+    // Both processes are in their domain: then it begins. Of these instants some are in the middle of it, on any machine.
+    let has_both = || {
+        let of_the_run = entries(place.path()).into_iter().next();
+        of_the_run.is_some_and(|directory| nodes(&directory) >= 2)
+    };
+    for later in [0, 20, 100, 500, 1500] {
+        interrupt(&place, has_both, Duration::from_millis(later));
+    }
 }

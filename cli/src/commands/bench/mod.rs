@@ -28,6 +28,7 @@ use machine::Machine;
 use mproc::{Node, Options, Script};
 use serde::Serialize;
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -263,6 +264,9 @@ impl Other {
             .arg(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
+            // A terminal sends Ctrl-C to the whole group: the other one would be gone before this one has seen it, and this one
+            // would say that it is missing.
+            .process_group(0)
             .spawn();
         let child = child.map_err(|error| {
             Failure::from(error).while_doing("cannot start this command as another process")
@@ -375,7 +379,8 @@ fn measure(questions: &[Question], rounds_wanted: usize, time: Duration) -> Outc
             let result = ask();
             if bench.signals.is_ending() {
                 bar.finish_and_clear();
-                return Err(Failure::new(Code::Failed, "interrupted"));
+                // Whoever interrupts it knows why it ended.
+                return Err(Failure::silent(Code::Failed));
             }
             let result = result
                 .map_err(|failure| failure.while_doing(format!("measuring {}", question.title())));
