@@ -7,7 +7,8 @@
 //! There are as few of them as will do: what is made afresh each time (`receive_timeout`, the silence of a subscription) can
 //! take what is not `Send` from the processor itself when its message is handled.
 
-use super::{Cx, once};
+use super::Cx;
+use super::timers::once;
 use crate::Tick;
 use crate::error::{Error, ErrorKind};
 use crate::lane::{LaneBell, LaneSource};
