@@ -104,8 +104,6 @@ pub(crate) struct Delivery<T: ?Sized + 'static> {
     sources: Sources<T>,
     /// It is the sources' turn, not the queue's. A hint.
     sources_turn: AtomicBool,
-    /// Pulled from: receivers have been told that the sources have news, and have not found them empty since.
-    told: AtomicBool,
     /// When the next of the sources arrived, for drivers that serve in that order.
     source_arrival: AtomicU64,
     /// Set right after a processor's lane is made; never for the other kinds.
@@ -178,7 +176,6 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
             silence_watch,
             sources: Sources::new(settings.copies_first),
             sources_turn: AtomicBool::new(false),
-            told: AtomicBool::new(false),
             source_arrival: AtomicU64::new(0),
             bell: OnceLock::new(),
             is_of_script: OnceLock::new(),

@@ -56,9 +56,9 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         if self.is_dry(&state) {
             return true;
         }
-        let watchers = &mut state.receivers.watchers;
-        if !watchers.iter().any(|w| w.will_wake(&waker)) {
-            watchers.push(waker);
+        let drainers = &mut state.receivers.drainers;
+        if !drainers.iter().any(|w| w.will_wake(&waker)) {
+            drainers.push(waker);
         }
         false
     }

@@ -31,22 +31,17 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         self.sources.open(inlet, reader)
     }
 
-    /// Looks whether a source has news, and tells whoever receives. True if there was something that nobody was told of.
+    /// Looks whether a source has news, and tells whoever receives. True if anybody was told.
+    ///
+    /// Whoever has news looks after them, and whoever stands in line looks after that: so one of the two finds both, under the lock
+    /// that the line has.
     pub(crate) fn look_outside(&self) -> bool {
         if !self.sources.any() || self.is_paused() || self.is_ended() || self.is_at_lease_limit() {
             return false;
         }
         let Some(bell) = self.bell.get() else {
             // Only what wakes a receiver is told: news of another kind are dealt with.
-            if self.sources.available() == 0 {
-                return false;
-            }
-            // AcqRel, partner: the swap in `enlisted`. Whoever takes it down sees what we have seen.
-            let was_told = self.told.swap(true, Ordering::AcqRel);
-            if !was_told {
-                self.ring_now();
-            }
-            return !was_told;
+            return self.sources.available() > 0 && self.tell_those_who_wait();
         };
         if !self.sources.have_news() {
             return false;
@@ -62,10 +57,8 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         !was_rung
     }
 
-    /// A receiver stands in line now. What came before that was perhaps told to nobody.
+    /// A receiver stands in line now: it is told of what came before.
     pub(super) fn enlisted(&self) {
-        // Partner: the swap in `look_outside`. Also while there is no source: what the last one told must not count for the next.
-        self.told.swap(false, Ordering::AcqRel);
         if self.sources.any() {
             self.look_outside();
         }
@@ -111,21 +104,21 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
 
     /// The sample of what was fetched.
     pub(super) fn fetched(self: &Arc<Self>, body: Arc<dyn Body<T>>, gap: u64) -> Sample<T> {
-        let (number, others_wait, closed) = {
+        let (number, others_wait, end_is_waited_for) = {
             let mut state = self.state.lock();
             state.from_sources += 1;
-            let others_wait = state.receivers.is_waited_for();
+            let end_is_waited_for = state.closed.is_some() && state.receivers.end_is_waited_for();
             (
                 self.taken.note_gap(gap),
-                others_wait,
-                state.closed.is_some(),
+                state.receivers.is_waited_for(),
+                end_is_waited_for,
             )
         };
         self.note_received();
         if gap > 0 {
             self.tell_dropped(gap);
         }
-        if others_wait && closed {
+        if end_is_waited_for {
             // It may have been the last, and whoever waits is told so.
             self.wake_all_receivers();
         } else if others_wait {
@@ -205,7 +198,7 @@ mod tests {
     use crate::transport::{Ending, Lease, Stamp, Took};
     use mproc_runtime::Runtime;
     use std::sync::OnceLock;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
     use std::task::{Wake, Waker};
     use std::time::Instant;
 
@@ -292,7 +285,8 @@ mod tests {
             assert!(opened.is_ok());
         };
         open();
-        assert!(delivery.look_outside());
+        // Nobody is in line.
+        assert!(!delivery.look_outside());
         assert_eq!(*delivery.try_recv().unwrap().unwrap(), 7);
         assert!(delivery.try_recv().unwrap().is_none());
         let woken = Arc::new(Woken(AtomicBool::new(false)));
@@ -303,5 +297,109 @@ mod tests {
         assert!(delivery.look_outside());
         assert!(woken.0.load(Ordering::Relaxed));
         assert!(delivery.poll_recv(&mut ticket, &waker).is_ready());
+    }
+
+    /// A link with samples, of which the next look alone still sees one that was taken by then.
+    #[derive(Clone, Default)]
+    struct Stale(Arc<StaleState>);
+
+    #[derive(Default)]
+    struct StaleState {
+        there: AtomicUsize,
+        sees_one_that_is_gone: AtomicBool,
+    }
+
+    impl Inlet for Stale {
+        fn has_news(&self) -> bool {
+            true
+        }
+
+        fn take(&mut self) -> Took {
+            if self.0.there.load(Ordering::Relaxed) == 0 {
+                return Took::Nothing;
+            }
+            self.0.there.fetch_sub(1, Ordering::Relaxed);
+            let lease = Box::new(Bytes(NUMBERS.encode(&7).unwrap()));
+            Took::Sample { lease, gap: 0 }
+        }
+
+        fn queued(&self) -> usize {
+            let gone = self.0.sees_one_that_is_gone.swap(false, Ordering::Relaxed);
+            self.0.there.load(Ordering::Relaxed) + usize::from(gone)
+        }
+
+        fn settle(&mut self) -> Option<Ending> {
+            None
+        }
+    }
+
+    fn one_with_a_stale_source() -> (Arc<Delivery<u64>>, Stale) {
+        let runtime = Runtime::simulated(1);
+        let settings = SubscriptionOptions::new().settings(&runtime, NUMBERS.name(), NUMBERS.id());
+        let settings = settings.unwrap();
+        let delivery = Delivery::new(&runtime, NUMBERS.name(), NUMBERS.id(), settings);
+        let from = RemoteNodes::default().get([1; 16]);
+        let reader = Typed::new(NUMBERS.name(), NUMBERS.id(), NUMBERS.codec_ref(), from);
+        let inlet = Stale::default();
+        let opened = delivery.open(Box::new(inlet.clone()), Arc::new(reader));
+        assert!(opened.is_ok());
+        (delivery, inlet)
+    }
+
+    fn waker() -> (Arc<Woken>, Waker) {
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        (woken.clone(), Waker::from(woken))
+    }
+
+    /// The thread that looks saw a sample; then the receiver took it, and stood in line again; then that thread said that the
+    /// receiver was told. It told it of nothing that came later: two processes that called each other slept for ever, once in some
+    /// thousand times a busy machine.
+    #[test]
+    fn receiver_is_told_of_a_sample_after_one_that_it_took_while_it_was_seen() {
+        let (delivery, inlet) = one_with_a_stale_source();
+        let (woken, waker) = waker();
+        let mut ticket = None;
+        assert!(delivery.poll_recv(&mut ticket, &waker).is_pending());
+        inlet.0.sees_one_that_is_gone.store(true, Ordering::Relaxed);
+        assert!(!delivery.look_outside());
+        assert!(!woken.0.load(Ordering::Relaxed));
+        inlet.0.there.store(1, Ordering::Relaxed);
+        assert!(delivery.look_outside());
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert!(delivery.poll_recv(&mut ticket, &waker).is_ready());
+    }
+
+    /// The same for whoever only wants to know that something is there.
+    #[test]
+    fn watcher_is_told_of_a_sample_after_one_that_was_taken_while_it_was_seen() {
+        let (delivery, inlet) = one_with_a_stale_source();
+        let (woken, waker) = waker();
+        assert!(!delivery.poll_ready(&waker));
+        inlet.0.sees_one_that_is_gone.store(true, Ordering::Relaxed);
+        assert!(!delivery.look_outside());
+        inlet.0.there.store(1, Ordering::Relaxed);
+        assert!(delivery.look_outside());
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert!(delivery.poll_ready(&waker));
+    }
+
+    /// Whoever left the line for whom a sample was kept that is gone: the next in line was told of nothing more.
+    #[test]
+    fn next_in_line_is_told_after_one_that_left_without_its_sample() {
+        let (delivery, inlet) = one_with_a_stale_source();
+        let [(first_woken, first), (second_woken, second)] = [waker(), waker()];
+        let mut tickets = [None, None];
+        assert!(delivery.poll_recv(&mut tickets[0], &first).is_pending());
+        assert!(delivery.poll_recv(&mut tickets[1], &second).is_pending());
+        inlet.0.there.store(1, Ordering::Relaxed);
+        assert!(delivery.look_outside());
+        assert!(first_woken.0.load(Ordering::Relaxed));
+        inlet.0.there.store(0, Ordering::Relaxed);
+        delivery.leave_line(&mut tickets[0]);
+        assert!(!second_woken.0.load(Ordering::Relaxed));
+        inlet.0.there.store(1, Ordering::Relaxed);
+        assert!(delivery.look_outside());
+        assert!(second_woken.0.load(Ordering::Relaxed));
+        assert!(delivery.poll_recv(&mut tickets[1], &second).is_ready());
     }
 }

@@ -19,11 +19,19 @@ pub(super) struct Receivers {
     pub(super) granted: Vec<u64>,
     /// Those that only want to know that something is there.
     pub(super) watchers: Vec<Waker>,
+    /// Those that want to know that nothing is left.
+    pub(super) drainers: Vec<Waker>,
 }
 
 impl Receivers {
+    /// True if anybody wants to know that something is there.
     pub(super) fn is_waited_for(&self) -> bool {
         !self.in_order.is_empty() || !self.watchers.is_empty()
+    }
+
+    /// True if anybody wants to know that nothing comes any more.
+    pub(super) fn end_is_waited_for(&self) -> bool {
+        self.is_waited_for() || !self.drainers.is_empty()
     }
 }
 

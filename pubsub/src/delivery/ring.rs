@@ -16,29 +16,44 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
     pub(super) fn ring_now(&self) {
         if let Some(bell) = self.bell.get() {
             bell.ring();
-            return;
+        } else {
+            self.tell_those_who_wait();
         }
+    }
+
+    /// Pulled from: each item that is kept for nobody is kept for the next in line. True if anybody was woken.
+    ///
+    /// What there is counts under the lock of the line. What somebody has seen before it may be taken meanwhile.
+    pub(super) fn tell_those_who_wait(&self) -> bool {
         let (first, watchers) = {
             let mut state = self.state.lock();
             let state = &mut *state;
+            if !state.receivers.is_waited_for() || self.is_paused() {
+                return false;
+            }
             let free = state
                 .queue
                 .len()
                 .saturating_add(self.sources.available())
                 .saturating_sub(state.receivers.granted.len());
             let mut first = Vec::new();
-            if !self.is_paused() {
-                for _ in 0..free {
-                    let Some((number, waker)) = state.receivers.in_order.pop_front() else {
-                        break;
-                    };
-                    state.receivers.granted.push(number);
-                    first.push(waker);
-                }
+            while first.len() < free
+                && let Some((number, waker)) = state.receivers.in_order.pop_front()
+            {
+                state.receivers.granted.push(number);
+                first.push(waker);
             }
-            (first, std::mem::take(&mut state.receivers.watchers))
+            // Those who watch are woken for what they can take: not for what is kept for others.
+            let watchers = if first.len() < free {
+                std::mem::take(&mut state.receivers.watchers)
+            } else {
+                Vec::new()
+            };
+            (first, watchers)
         };
+        let any = !first.is_empty() || !watchers.is_empty();
         first.into_iter().chain(watchers).for_each(Waker::wake);
+        any
     }
 
     pub(super) fn wake_all_receivers(&self) {
@@ -50,10 +65,10 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
             let mut state = self.state.lock();
             let receivers = &mut state.receivers;
             let waiting = receivers.in_order.iter().map(|(_, w)| w.clone());
-            let wake = waiting.collect::<Vec<_>>();
-            wake.into_iter()
-                .chain(std::mem::take(&mut receivers.watchers))
-                .collect()
+            let mut wake: Vec<_> = waiting.collect();
+            wake.append(&mut receivers.watchers);
+            wake.append(&mut receivers.drainers);
+            wake
         };
         wake.into_iter().for_each(Waker::wake);
     }
