@@ -174,7 +174,12 @@ pub(crate) fn is_unsettled() -> bool {
 /// True if the handler that the thread is in has something under `key` in its outbox: what comes later must stand behind.
 #[inline]
 pub(crate) fn outbox_holds(key: OutboxKey) -> bool {
-    is_unsettled() && with_handling(|h| h.is_some_and(|h| h.outbox.holds(key)))
+    is_unsettled() && handling_holds(key)
+}
+
+#[inline(never)]
+fn handling_holds(key: OutboxKey) -> bool {
+    with_handling(|h| h.is_some_and(|h| h.outbox.holds(key)))
 }
 
 /// Gives access to the handler that the thread is in, if it is in one.

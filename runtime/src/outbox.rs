@@ -79,6 +79,12 @@ impl Outbox {
         self.count
     }
 
+    /// For how many lines there is room without more memory.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        self.lines.capacity()
+    }
+
     pub(crate) fn holds(&self, key: OutboxKey) -> bool {
         self.count > 0 && self.lines.iter().any(|(k, _)| *k == key)
     }

@@ -117,11 +117,17 @@ impl Buffer {
     }
 
     /// Has room for `words` more afterwards.
+    #[inline]
     fn grow(&mut self, words: usize) {
         let Head { room, end, .. } = *self.head();
-        if room - end >= words {
-            return;
+        if room - end < words {
+            self.grow_by(words);
         }
+    }
+
+    #[cold]
+    fn grow_by(&mut self, words: usize) {
+        let Head { room, end, .. } = *self.head();
         let more = (end + words).max(room * 2);
         let layout = Self::layout(more);
         // SAFETY: allocated by `new` or here with the layout of `room`; the new size is that of a layout, and not 0.
@@ -189,6 +195,12 @@ thread_local! {
 }
 
 impl<P: Processor> Parcels<P> {
+    /// True if it has a buffer, perhaps an empty one.
+    #[inline]
+    pub(crate) fn has_buffer(&self) -> bool {
+        self.buffer.is_some()
+    }
+
     /// Adds a parcel behind all others.
     #[inline]
     pub(crate) fn push<D: Parcel<P>>(&mut self, parcel: D) {

@@ -182,6 +182,12 @@ impl<P: Processor> Timers<P> {
         self.slots.is_empty() && self.heard.is_none() && self.clock.is_none()
     }
 
+    /// For how many timers there is room without more memory.
+    #[inline]
+    pub(crate) fn room(&self) -> usize {
+        self.slots.capacity()
+    }
+
     /// True if [`hear`](Self::hear) is wanted at the end of a visit.
     #[inline]
     pub(crate) fn watch_for_silence(&self) -> bool {
@@ -190,6 +196,7 @@ impl<P: Processor> Timers<P> {
 
     /// If messages were handled since it was called last, notes when, and gives timers for silence that have told their
     /// deadline again.
+    #[inline(never)]
     pub(crate) fn hear(cell: &Arc<Cell<P>>, local: &mut Local<P>) {
         let timers = &mut local.timers;
         let Some(heard) = &mut timers.heard else {

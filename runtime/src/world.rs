@@ -82,6 +82,7 @@ impl World {
     }
 
     /// Lets the simulation choose who goes on. Nothing in the real world, where the system does that.
+    #[inline]
     pub(crate) fn choice_point(&self) {
         if let Self::Simulated(simulation) = self {
             simulation.choice_point();

@@ -15,8 +15,8 @@ use crate::waits_for::Keeper;
 use std::collections::{BTreeMap, VecDeque};
 use std::task::Waker;
 
-/// What belongs to the processor beside its state, and is touched by its driver only. A small cell has one only while it needs
-/// it, see [`is_blank`](Self::is_blank).
+/// What belongs to the processor beside its state, and is touched by its driver only. A small cell keeps one only while it needs
+/// it, see [`is_blank`](Self::is_blank); else a visit has it on its stack.
 pub(crate) struct Local<P: Processor> {
     pub(crate) stop: bool,
     /// The world is to be asked before each message whether its handler panics. Set at the begin of a visit.
@@ -127,6 +127,7 @@ impl<P: Processor> Local<P> {
     /// True if a new one is as good: nothing is in it, and it has numbered nothing. A timer, a lane or a continuation may have
     /// left its number with somebody, who must not find another one under it; so what has had any is kept. What is lost is
     /// how messages came lately (`pace`), and whose turn it is.
+    #[inline]
     pub(super) fn is_blank(&self) -> bool {
         let flags =
             self.stop | self.draining | self.farewell | self.stalled | self.pass | self.down;
@@ -146,16 +147,62 @@ impl<P: Processor> Local<P> {
             && self.extensions.is_empty()
     }
 
+    /// True if anything of it has memory, though perhaps nothing is in it: then it must be dropped. All fields are named, so that the
+    /// compiler asks about a new one.
+    #[inline]
+    pub(super) fn holds_memory(&self) -> bool {
+        let Self {
+            control,
+            ready,
+            woken,
+            lanes,
+            outbox,
+            timers,
+            batch,
+            waker,
+            tasks,
+            // It never had any if none was numbered.
+            continuations: _,
+            next_continuation,
+            // What is there once stays.
+            extensions,
+            // Plain values.
+            stop: _,
+            may_panic: _,
+            draining: _,
+            farewell: _,
+            stalled: _,
+            pass: _,
+            down: _,
+            high: _,
+            high_run: _,
+            by_mail: _,
+            put_back: _,
+            turn: _,
+            pace: _,
+            released: _,
+            last_look_is_later: _,
+            held: _,
+            outbox_counted: _,
+            outbox_deadline: _,
+            messages: _,
+        } = self;
+        let room = control.capacity() | ready.capacity() | woken.capacity() | lanes.capacity();
+        (room | outbox.room() | timers.room()) != 0
+            || batch.has_buffer()
+            || waker.is_some()
+            || tasks.is_some()
+            || *next_continuation != 0
+            || !extensions.is_empty()
+    }
+
     /// Nothing is to be done on the driver's side but to serve normal messages.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
-        self.control.is_empty()
-            && self.ready.is_empty()
-            && self.woken.is_empty()
-            && !self.held
-            && !self.stalled
-            && !self.stop
-            && !self.draining
+        // Asked several times for each message: without a branch for each part.
+        let waiting = self.control.len() | self.ready.len() | self.woken.len();
+        let flags = self.held | self.stalled | self.stop | self.draining;
+        waiting == 0 && !flags
     }
 
     /// True if nothing that was queued is left on the driver's side, subscriptions included, and nothing that a message has

@@ -22,8 +22,8 @@
 //! on another thread. A driver that is manual runs cells on the thread that made it and nowhere else; `enter` runs on
 //! that thread too and refuses while a turn is going on.
 //!
-//! The body is the processor and what belongs to it beside its state. `place.rs` says where it is kept; what a small cell makes
-//! for a visit, it gives back inside, before the visit returns.
+//! The body is the processor and what belongs to it beside its state. `place.rs` says where it is kept; what a small cell has on
+//! the stack during a visit, it keeps or drops before it lets go of `body`.
 //!
 //! State that is not `Send` is made, used and dropped on its driver's thread. If a cell outlives that thread (its driver
 //! could not be ended in order), such state is leaked, not dropped elsewhere.

@@ -9,7 +9,7 @@ use super::{Counters, Local};
 use crate::mailbox::{Flags, Lanes, Mailbox, Manner, OwnFlags};
 use crate::processor::Processor;
 use crate::sync::{Mutex, OwnLine, UnsafeCell};
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::ops::{Deref, DerefMut};
 
 /// See the module's documentation. It is one or the other for the life of the cell.
@@ -108,8 +108,8 @@ impl<P: Processor> Place<P> {
         }
     }
 
-    /// Passes on what its driver alone may touch. In a small cell the part beside the processor is made for it, and given
-    /// back if nothing is left in it.
+    /// Passes on what its driver alone may touch. In a small cell the part beside the processor is made for it on the stack, and
+    /// kept if anything is left in it: see [`Made`].
     ///
     /// # Safety
     ///
@@ -124,14 +124,24 @@ impl<P: Processor> Place<P> {
             }),
             Self::Here(here) => here.body.with_mut(|kept| {
                 // SAFETY: as above.
-                let kept = unsafe { &mut *kept };
-                let mut body = Body {
-                    processor: &mut kept.processor,
-                    local: kept.local.get_or_insert_with(|| Box::new(Local::of_many())),
+                let Kept {
+                    processor,
+                    local: kept,
+                } = unsafe { &mut *kept };
+                let Some(local) = kept else {
+                    let mut made = Made::new(kept);
+                    let local = &mut *made.local;
+                    let mut body = Body { processor, local };
+                    let result = f(&mut body);
+                    if body.has_ended() {
+                        *body.local = Local::new();
+                    }
+                    return result;
                 };
+                let mut body = Body { processor, local };
                 let result = f(&mut body);
                 if body.has_ended() || body.local.is_blank() {
-                    kept.local = None;
+                    *kept = None;
                 }
                 result
             }),
@@ -178,8 +188,48 @@ struct Whole<P: Processor> {
 struct Kept<P: Processor> {
     /// `None` once it has ended, and while one that is supervised is down.
     processor: Option<Resident<P>>,
-    /// Made by a visit, and given back at the end of one that leaves nothing in it.
+    /// Kept by a visit that leaves something in it, and given back at the end of one that does not.
     local: Option<Box<Local<P>>>,
+}
+
+/// The part beside the processor, on the stack of a visit to a small cell that keeps none. At the end of the visit, also of one that
+/// unwinds, it goes where the cell keeps it, if anything is left in it.
+///
+/// A token that goes around among many cells makes one for each hop. So it costs no allocation, and as a rule no drop: most visits
+/// leave it as it was made.
+struct Made<'a, P: Processor> {
+    /// Dropped by `drop`, unless that would do nothing.
+    local: ManuallyDrop<Local<P>>,
+    /// Empty until then.
+    keep: &'a mut Option<Box<Local<P>>>,
+}
+
+impl<'a, P: Processor> Made<'a, P> {
+    #[inline]
+    fn new(keep: &'a mut Option<Box<Local<P>>>) -> Self {
+        Self {
+            local: ManuallyDrop::new(Local::of_many()),
+            keep,
+        }
+    }
+
+    #[cold]
+    fn keep_or_drop(&mut self) {
+        // A new one holds nothing, so nothing leaks that is left here.
+        let local = mem::replace(&mut *self.local, Local::new());
+        if !local.is_blank() {
+            *self.keep = Some(Box::new(local));
+        }
+    }
+}
+
+impl<P: Processor> Drop for Made<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.local.holds_memory() || !self.local.is_blank() {
+            self.keep_or_drop();
+        }
+    }
 }
 
 /// A processor's state, and how far its life has come.
@@ -254,5 +304,110 @@ impl<P: Processor> Body<'_, P> {
             processor.ended = true;
         }
         true
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use super::*;
+    use crate::mailbox::Control;
+    use crate::queue::WhenFull;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Arc;
+    use std::task::Waker;
+
+    struct Quiet;
+
+    impl Processor for Quiet {}
+
+    fn small() -> Place<Quiet> {
+        let mailbox = Mailbox::new(8, WhenFull::Wait);
+        let manner = Manner::of(&mailbox.lanes.lock().normal);
+        Place::new(Quiet, true, mailbox, manner, false)
+    }
+
+    fn visit<R>(place: &Place<Quiet>, f: impl FnOnce(&mut Body<'_, Quiet>) -> R) -> R {
+        // SAFETY: each test has one thread, and no visit is inside another.
+        unsafe { place.with_body(f) }
+    }
+
+    fn keeps_local(place: &Place<Quiet>) -> bool {
+        let Place::Here(here) = place else {
+            panic!("the place is that of a small cell")
+        };
+        // SAFETY: as above; nobody is inside.
+        here.body
+            .with_mut(|kept| unsafe { (*kept).local.is_some() })
+    }
+
+    fn is_seven(control: Option<Control<Quiet>>) -> bool {
+        matches!(control, Some(Control::Resume(7)))
+    }
+
+    #[test]
+    fn what_a_visit_leaves_is_kept_until_it_is_gone() {
+        let place = small();
+        visit(&place, |body| {
+            body.local.control.push_back(Control::Resume(1));
+            body.local.control.pop_front();
+        });
+        assert!(!keeps_local(&place), "there is room, and nothing in it");
+        visit(&place, |body| {
+            body.local.control.push_back(Control::Resume(7));
+        });
+        assert!(keeps_local(&place));
+        assert!(visit(&place, |body| is_seven(
+            body.local.control.pop_front()
+        )));
+        assert!(!keeps_local(&place));
+    }
+
+    #[test]
+    fn what_a_visit_leaves_that_unwinds_is_kept() {
+        let place = small();
+        let unwound = catch_unwind(AssertUnwindSafe(|| {
+            visit(&place, |body| {
+                body.local.control.push_back(Control::Resume(7));
+                panic!("in the middle");
+            });
+        }));
+        assert!(unwound.is_err());
+        assert!(visit(&place, |body| is_seven(
+            body.local.control.pop_front()
+        )));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_one_that_has_ended() {
+        let place = small();
+        let alive = Arc::new(());
+        let left = alive.clone();
+        visit(&place, |body| {
+            let task = Control::Do(Box::new(move |_, _| drop(left)));
+            body.local.control.push_back(task);
+            assert!(body.begin_to_end());
+        });
+        assert!(!keeps_local(&place));
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
+
+    /// What is not known to hold memory would leak at the end of each visit.
+    #[test]
+    fn what_has_memory_is_not_forgotten() {
+        let fill: [fn(&mut Local<Quiet>); 7] = [
+            |local| local.control.reserve(1),
+            |local| local.ready.reserve(1),
+            |local| local.woken.reserve(1),
+            |local| local.lanes.reserve(1),
+            |local| local.waker = Some(Waker::noop().clone()),
+            |local| local.tasks = Some(Box::default()),
+            |local| *local.extensions.get_or_default::<u64>() = 1,
+        ];
+        assert!(!Local::<Quiet>::of_many().holds_memory());
+        for (index, fill) in fill.into_iter().enumerate() {
+            let mut local = Local::of_many();
+            fill(&mut local);
+            assert!(local.holds_memory(), "field {index}");
+        }
     }
 }

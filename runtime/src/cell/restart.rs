@@ -186,6 +186,7 @@ pub(crate) fn spawn_supervised<P: Processor + Send>(
 
 impl<P: Processor> Cell<P> {
     /// The processor ends, or its incarnation does.
+    #[inline(never)]
     pub(super) fn end(self: &Arc<Self>, body: &mut Body<'_, P>, exit: Exit) {
         if !body.has_ended() && self.falls(body, &exit) {
             self.fall(body, exit);

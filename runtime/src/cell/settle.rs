@@ -19,6 +19,7 @@ impl<P: Processor> Cell<P> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn settle_parts(self: &Arc<Self>, processor: &mut P, local: &mut Local<P>) {
         self.settle_with(Some(processor), local);
     }

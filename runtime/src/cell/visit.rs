@@ -44,16 +44,22 @@ impl<P: Processor> Cell<P> {
         local.by_mail = false;
     }
 
+    #[inline]
     pub(super) fn close_visit(&self, body: &mut Body<'_, P>) {
         let given_up = current::leave(&mut body.local.outbox);
         let outbox = body.local.outbox.len() as u64;
         if given_up > 0 || body.local.outbox_counted != outbox {
             body.local.outbox_counted = outbox;
-            self.rarely(|rare| {
-                rare.outbox_drops += given_up;
-                rare.outbox = outbox;
-            });
+            self.count_outbox(given_up, outbox);
         }
+    }
+
+    #[inline(never)]
+    fn count_outbox(&self, given_up: u64, outbox: u64) {
+        self.rarely(|rare| {
+            rare.outbox_drops += given_up;
+            rare.outbox = outbox;
+        });
     }
 
     pub(super) fn start(self: &Arc<Self>, body: &mut Body<'_, P>) {
@@ -111,17 +117,7 @@ impl<P: Processor> Cell<P> {
                     self.close_visit(body);
                     match visit {
                         Visit::Done(next) => break next,
-                        Visit::Stop
-                            if !body.local.farewell && !self.falls(body, &Exit::Stopped) =>
-                        {
-                            // Ends for good when what it sends in `stopped` is delivered or given up. Meanwhile nobody may
-                            // wait for it, or two could wait for each other.
-                            self.say_farewell(body, &Exit::Stopped);
-                            if body.local.stalled {
-                                let _nobody = self.close_mailbox(body, &Exit::Stopped, false);
-                            }
-                        }
-                        Visit::Stop => self.end(body, Exit::Stopped),
+                        Visit::Stop => self.stop(body),
                         Visit::End(exit) => self.end(body, *exit),
                     }
                 }
@@ -134,6 +130,23 @@ impl<P: Processor> Cell<P> {
         (next, served)
     }
 
+    /// It ends in order. Apart from `serve`, as is all that happens to a processor once: what would be inlined there makes each
+    /// visit longer.
+    #[inline(never)]
+    fn stop(self: &Arc<Self>, body: &mut Body<'_, P>) {
+        if body.local.farewell || self.falls(body, &Exit::Stopped) {
+            self.end(body, Exit::Stopped);
+            return;
+        }
+        // Ends for good when what it sends in `stopped` is delivered or given up. Meanwhile nobody may wait for it, or two could
+        // wait for each other.
+        self.say_farewell(body, &Exit::Stopped);
+        if body.local.stalled {
+            let _nobody = self.close_mailbox(body, &Exit::Stopped, false);
+        }
+    }
+
+    #[cold]
     fn panicked(self: &Arc<Self>, body: &mut Body<'_, P>, payload: &(dyn Any + Send)) {
         let message = panic_message(payload);
         self.rarely(|rare| rare.panics += 1);
@@ -478,6 +491,16 @@ impl<P: Processor> Cell<P> {
                 Step::Nothing
             };
         }
+        self.step_in_turn(hot, processor, local)
+    }
+
+    #[inline(never)]
+    fn step_in_turn(
+        self: &Arc<Self>,
+        hot: Hot<'_>,
+        processor: &mut P,
+        local: &mut Local<P>,
+    ) -> Step {
         for _ in 0..4 {
             let turn = local.turn;
             local.turn = (local.turn + 1) % 4;
@@ -544,9 +567,9 @@ impl<P: Processor> Cell<P> {
                 let wake = self.take(&mut self.lanes().lock(), local);
                 wake.into_iter().for_each(Waker::wake);
             }
-            self.deliver_normal(hot, processor, local) || self.deliver_high(hot, processor, local)
+            self.deliver_either(hot, processor, local, false)
         } else {
-            self.deliver_high(hot, processor, local) || self.deliver_normal(hot, processor, local)
+            self.deliver_either(hot, processor, local, true)
         };
         if !served {
             // The pass is for one message; it is kept until there is one.
@@ -588,8 +611,21 @@ impl<P: Processor> Cell<P> {
         false
     }
 
+    /// Handles the next message, of the high lane or the normal one.
+    fn deliver_either(
+        self: &Arc<Self>,
+        hot: Hot<'_>,
+        processor: &mut P,
+        local: &mut Local<P>,
+        high_first: bool,
+    ) -> bool {
+        (high_first && self.deliver_high(hot, processor, local))
+            || self.deliver_normal(hot, processor, local)
+            || (!high_first && self.deliver_high(hot, processor, local))
+    }
+
     /// Handles the next normal message, if there is one.
-    #[inline]
+    #[inline(always)]
     fn deliver_normal(
         self: &Arc<Self>,
         hot: Hot<'_>,
@@ -608,8 +644,7 @@ impl<P: Processor> Cell<P> {
             if progress.own.manner.is_unbounded() {
                 progress.step_unwatched(rest);
             } else if progress.step(rest) {
-                let wake = self.lanes().lock().normal.hand_out(progress);
-                wake.into_iter().for_each(Waker::wake);
+                self.hand_out_place();
             }
         }
         self.count_message(hot, local, front.message_type());
@@ -617,6 +652,13 @@ impl<P: Processor> Cell<P> {
         // since `take_front` it was only asked for its length.
         unsafe { front.deliver(processor, &mut Cx::new(self, local, Promise::none())) };
         true
+    }
+
+    /// Somebody waits for the place that has become free.
+    #[inline(never)]
+    fn hand_out_place(&self) {
+        let wake = self.lanes().lock().normal.hand_out(self.flags());
+        wake.into_iter().for_each(Waker::wake);
     }
 
     /// Handles the next high message, if there is one.
@@ -688,7 +730,11 @@ impl<P: Processor> Cell<P> {
         let took = now.saturating_sub(before);
         count(&hot.counters.busy, took);
         // Of several short ones only the sum is known: their mean says what one took.
-        let each = took / u64::from(messages.max(1));
+        // A division takes longer than all the rest of this.
+        let each = match messages {
+            0 | 1 => took,
+            more => took / u64::from(more),
+        };
         if each > hot.counters.longest.load(Relaxed) {
             hot.counters.longest.store(each, Relaxed);
         }

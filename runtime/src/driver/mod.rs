@@ -404,9 +404,13 @@ impl DriverCore {
     #[inline]
     fn collect(self: &Arc<Self>) {
         self.look_outside();
-        if !self.inbox.has_mail() {
-            return;
+        if self.inbox.has_mail() {
+            self.take_mail();
         }
+    }
+
+    #[inline(never)]
+    fn take_mail(self: &Arc<Self>) {
         for post in self.inbox.take() {
             match post {
                 Post::Ready(cell) => current::ready(|ready| ready.push(cell)),
@@ -418,7 +422,16 @@ impl DriverCore {
         }
     }
 
+    #[inline]
     fn pick(&self) -> Option<CellRef> {
+        if self.is_in_arrival_order() || self.world().is_simulated() {
+            return self.pick_out_of_turn();
+        }
+        current::ready(ReadyCells::pop)
+    }
+
+    #[inline(never)]
+    fn pick_out_of_turn(&self) -> Option<CellRef> {
         if self.is_in_arrival_order() {
             return current::ready(|ready| {
                 ready.take(|cells| {
@@ -445,6 +458,11 @@ impl DriverCore {
         if self.nearest_ns.load(Relaxed) == u64::MAX {
             return;
         }
+        self.fire_those_due();
+    }
+
+    #[inline(never)]
+    fn fire_those_due(&self) {
         let now = self.world().now();
         if self.nearest_ns.load(Relaxed) > self.runtime.nanos_since_start(now) {
             return;

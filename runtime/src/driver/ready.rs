@@ -105,7 +105,7 @@ impl ReadyCells {
     /// Takes a cell back that has run. What is returned is to be dropped after the thread's own state is let go of.
     #[inline]
     pub(crate) fn put_back(&mut self, cell: CellRef, after: After) -> Option<CellRef> {
-        let (seat, id) = (cell.seat(), cell.id());
+        let seat = cell.seat();
         match (after, seat.get()) {
             (After::Ended, None) => Some(cell),
             (After::Ended, Some(number)) => {
@@ -118,7 +118,7 @@ impl ReadyCells {
             }
             (_, Some(number)) => {
                 if after == After::Again {
-                    self.push_seated(number, id);
+                    self.push_seated(number, cell.id());
                 }
                 let place = &mut self.seats[number as usize];
                 // Another thread readied it, and its seat was not empty.
@@ -143,7 +143,7 @@ impl ReadyCells {
                 });
                 seat.set(Some(number));
                 if after == After::Again {
-                    self.push_seated(number, id);
+                    self.push_seated(number, cell.id());
                 }
                 self.seats[number as usize] = Some(cell);
                 None
