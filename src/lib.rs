@@ -98,9 +98,10 @@ pub use mproc_pubsub::{Client, ServeOptions, Served, ServiceError, ServiceSnapsh
 pub use mproc_pubsub::{
     GoalHandle, TaskClient, TaskCx, TaskError, TaskFeedback, TaskOptions, TaskServer,
 };
-pub use mproc_pubsub::{NodeInfo, NodeReport, SilentNode, Snapshot, Survey};
+pub use mproc_pubsub::{
+    NodeInfo, NodeReport, SendsSnapshot, SilentNode, Snapshot, Survey, SurveyOptions,
+};
 pub use mproc_pubsub::{Raw, RawClient, RawPublisher, Schema, SchemaError, TypeInfo};
-pub use mproc_runtime::WaitSnapshot;
 pub use mproc_runtime::{
     Address, AfterPanic, Backoff, CallError, Child, ChildPlace, Closure, Cx, DEFAULT_CAPACITY,
     DEFAULT_LIMIT, DeadLetter, DeadLetters, Down, Driver, DriverId, DriverSnapshot, DropCause,
@@ -124,6 +125,7 @@ pub use mproc_runtime::{
 };
 #[cfg(unix)]
 pub use mproc_runtime::{FdWatch, Interest, ReadyFd};
+pub use mproc_runtime::{SendSnapshot, SendWatch, WaitSnapshot};
 pub use mproc_runtime::{Trigger, Triggered};
 pub use node::{Node, NodeBuilder};
 pub use script::{Callbacks, OnFault, Script, ScriptCx, init, init_without_signals};

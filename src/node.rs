@@ -4,7 +4,8 @@ use crate::script::{Script, handle_signals};
 use mproc_pubsub::{
     CallbackSlot, CallbackSubscription, ChannelSubscription, DomainOptions, DomainTime, EVENTS,
     Event, Graph, Msg, NodeInfo, Place, Publisher, PublisherOptions, Relay, RelayOptions, Sample,
-    Snapshot, Subscription, SubscriptionOptions, Survey, Topic, Topics, accept_msgs, send_msg,
+    Snapshot, Subscription, SubscriptionOptions, Survey, SurveyOptions, Topic, Topics, accept_msgs,
+    send_msg,
 };
 use mproc_runtime::{
     Address, Clock, Closure, Error, ErrorKind, Faults, Handle, Options, Pending, Processor,
@@ -643,6 +644,38 @@ impl Node {
     /// ```
     pub fn survey(&self, limit: Duration) -> Pending<Survey, Error> {
         self.graph().survey(&self.runtime, limit)
+    }
+
+    /// As [`survey`](Self::survey), with options.
+    ///
+    /// # Errors
+    ///
+    /// From waiting, as [`Graph::survey`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`survey`](Self::survey). Nodes that watch who sends to whom do so to the end of that time.
+    ///
+    /// # Examples
+    ///
+    /// Who sends to whom in other processes:
+    ///
+    /// ```no_run
+    /// use mproc::{Node, SurveyOptions};
+    /// use std::time::Duration;
+    ///
+    /// let node = Node::builder().domain("lab")?.build()?;
+    /// let options = SurveyOptions::new().watch_sends(Duration::from_secs(1));
+    /// for report in node.survey_with(options).wait()?.reports {
+    ///     for send in report.snapshot.sends.iter().flat_map(|sends| &sends.pairs) {
+    ///         let from = send.from.as_deref().unwrap_or("program");
+    ///         println!("{}: {from} -> {}: {}", report.node.program, send.to, send.count);
+    ///     }
+    /// }
+    /// # Ok::<(), mproc::Error>(())
+    /// ```
+    pub fn survey_with(&self, options: SurveyOptions) -> Pending<Survey, Error> {
+        self.graph().survey_with(&self.runtime, options)
     }
 
     /// A script on the calling thread, with `()` for a state. A thread may have several; each runs only while it is spun.

@@ -3,7 +3,7 @@
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Outcome};
 use crate::world::World;
-use mproc::{Node, Options, Script};
+use mproc::{Node, Options, Script, SurveyOptions};
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -34,8 +34,12 @@ impl Session {
     }
 
     pub(crate) fn look_for(&self, limit: Duration) -> Outcome<World> {
-        let survey = self.script.survey(limit).wait().map_err(Failure::from)?;
-        Ok(World::new(survey))
+        self.look_with(SurveyOptions::new().limit(limit))
+    }
+
+    pub(crate) fn look_with(&self, options: SurveyOptions) -> Outcome<World> {
+        let survey = self.script.survey_with(options).wait();
+        Ok(World::new(survey.map_err(Failure::from)?))
     }
 }
 

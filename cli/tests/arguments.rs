@@ -70,6 +70,7 @@ fn wrong_arguments_have_the_code_2_and_a_reason() {
         (&["call", "a", "{"], "no JSON"),
         (&["graph", "--format", "svg"], "possible values"),
         (&["graph", "a//b"], "segment"),
+        (&["graph", "--watch", "61"], "between 0 and 60"),
         (&["completions", "cmd"], "possible values"),
     ] {
         let ran = place.run(arguments);

@@ -11,6 +11,7 @@ use crate::domain::DomainOptions;
 use crate::events::{EVENTS, Event};
 use crate::forked::{Origin, forked};
 use crate::id::{SubscriptionId, TopicId};
+use crate::inspect::SendsSnapshot;
 use crate::leases::Gate;
 use crate::monitor::{Monitor, Telling};
 use crate::msg::Msg;
@@ -28,7 +29,7 @@ use crate::subscription::{Subscription, SubscriptionOptions};
 use crate::topic::{self, Topic};
 use crate::topic_core::{AnyTopic, TopicCore, type_label};
 use crate::transport::{Neighbourhood, Sought, Transport};
-use mproc_runtime::{Error, ErrorKind, Name, Runtime, RuntimeCore};
+use mproc_runtime::{Error, ErrorKind, Name, Runtime, RuntimeCore, SendWatch};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -1173,10 +1174,15 @@ impl Wiring {
 }
 
 impl Neighbourhood for Graph {
-    fn report(&self) -> Result<Vec<u8>, String> {
+    fn report(&self, sends: Option<SendsSnapshot>) -> Result<Vec<u8>, String> {
         let runtime = self.runtime.upgrade().map(Runtime::of_shared);
         let runtime = runtime.ok_or_else(|| "the node has ended".to_owned())?;
-        Self::report(self, &runtime)
+        Self::report(self, &runtime, sends)
+    }
+
+    fn watch_sends(&self) -> Option<SendWatch> {
+        let runtime = self.runtime.upgrade().map(Runtime::of_shared)?;
+        Some(runtime.watch_sends())
     }
 
     fn publishers_changed(&self, id: TopicId) {

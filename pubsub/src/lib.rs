@@ -75,7 +75,9 @@ pub use events::{EVENTS, Event};
 pub use fan_out::{Delivered, Refusal};
 pub use graph::Graph;
 pub use id::{PublisherId, SubscriptionId, TopicId};
-pub use inspect::{NodeInfo, NodeReport, SilentNode, Snapshot, Survey};
+pub use inspect::{
+    NodeInfo, NodeReport, SendsSnapshot, SilentNode, Snapshot, Survey, SurveyOptions,
+};
 pub use linger::Linger;
 pub use loan::Loan;
 pub use msg::{Data, Msg, Place, accept_msgs, send_msg};

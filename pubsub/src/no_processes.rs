@@ -108,13 +108,18 @@ impl Processes {
 mod tests {
     use super::*;
     use crate::id::TopicId;
+    use crate::inspect::SendsSnapshot;
+    use mproc_runtime::SendWatch;
 
     struct Nobody;
 
     impl Neighbourhood for Nobody {
         fn publishers_changed(&self, _: TopicId) {}
-        fn report(&self) -> Result<Vec<u8>, String> {
+        fn report(&self, _: Option<SendsSnapshot>) -> Result<Vec<u8>, String> {
             Err("nobody is asked".into())
+        }
+        fn watch_sends(&self) -> Option<SendWatch> {
+            None
         }
     }
 

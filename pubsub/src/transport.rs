@@ -22,13 +22,13 @@
 
 use crate::codec::CodecKind;
 use crate::id::{SubscriptionId, TopicId};
-use crate::inspect::Ask;
+use crate::inspect::{Ask, SendsSnapshot};
 use crate::snapshot::DomainSnapshot;
-use mproc_runtime::{Error, LaneBell, WhenFull};
+use mproc_runtime::{Error, LaneBell, SendWatch, WhenFull};
 use std::any::Any;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What two nodes must have in common to share a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +83,9 @@ pub(crate) trait Transport: Send + Sync {
     fn publishers(&self, id: TopicId) -> usize;
     /// What other nodes know this one by: their [`Remote::node`].
     fn node(&self) -> [u8; 16];
-    /// Asks all other nodes for reports until the deadline, and finishes the survey.
-    fn survey(&self, ask: &Arc<Ask>, deadline: Option<Instant>);
+    /// Asks all other nodes for reports until the deadline, and finishes the survey. Each watches for so long first who sends to
+    /// whom.
+    fn survey(&self, ask: &Arc<Ask>, deadline: Option<Instant>, watch: Duration);
     /// Nobody waits for some of the surveys any more.
     fn forget_surveys(&self);
     /// What is counted.
@@ -99,7 +100,9 @@ pub(crate) trait Neighbourhood: Send + Sync {
     /// Another number of nodes publish on this topic than before: see [`Transport::publishers`].
     fn publishers_changed(&self, id: TopicId);
     /// What this node says of itself, in bytes, or for people why it says nothing. It may take seconds.
-    fn report(&self) -> Result<Vec<u8>, String>;
+    fn report(&self, sends: Option<SendsSnapshot>) -> Result<Vec<u8>, String>;
+    /// Counts from now on who sends to whom; `None` if the node has ended.
+    fn watch_sends(&self) -> Option<SendWatch>;
 }
 
 /// A topic on which this node publishes.

@@ -21,6 +21,7 @@ use crate::permit::{Permit, Reservation};
 use crate::processor::{Handle, Processor};
 use crate::queue::{Reserve, Waiter};
 use crate::runtime::RuntimeCore;
+use crate::sends::Sender;
 use crate::snapshot::ProcessorSnapshot;
 use crate::spill::spill;
 use crate::waits_for::{self, Keeper, Owed};
@@ -522,7 +523,7 @@ impl<P: Processor> Address<P> {
         loop {
             match self
                 .cell
-                .poll_push(self.lane, &mut ticket, &waker, &mut parcel)
+                .poll_push(Sender::Here, self.lane, &mut ticket, &waker, &mut parcel)
             {
                 Reserve::Granted => return Ok(()),
                 Reserve::Closed => {

@@ -14,6 +14,7 @@ use crate::pending::{CleanUp, CleansUp, CutShort, Operation};
 use crate::processor::{Handle, Processor};
 use crate::queue::{Reserve, Waiter};
 use crate::runtime::RuntimeCore;
+use crate::sends::Sender;
 use crate::spill::spill;
 use crate::sync::{Acquire, AtomicBool, Mutex, Release};
 use crate::waits_for::{Answer, Debt, Owed, Owner};
@@ -313,14 +314,18 @@ impl<P: Handle<M>, M: Send + 'static> Call<P, M> {
             let mut parcel = Some(Asked(self.clone()));
             match target
                 .cell
-                .poll_push(target.lane, ticket, waker, &mut parcel)
+                .poll_push(Sender::Program, target.lane, ticket, waker, &mut parcel)
             {
                 Reserve::Granted => return Poll::Ready(Ok(())),
                 Reserve::Full => return Poll::Pending,
                 Reserve::Closed => Err(self.stopped()),
             }
         } else {
-            match target.cell.offer(target.lane, Asked(self.clone()), false) {
+            let asked = Asked(self.clone());
+            match target
+                .cell
+                .offer_by(Sender::Program, target.lane, asked, false)
+            {
                 Ok(()) => Ok(()),
                 Err(Refused::Full(_)) => Err(CallError::Full),
                 Err(Refused::Closed(_)) => Err(self.stopped()),

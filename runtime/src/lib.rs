@@ -44,6 +44,7 @@ mod recipient;
 mod registry;
 mod replies;
 mod runtime;
+mod sends;
 mod shutdown;
 mod snapshot;
 mod spill;
@@ -101,8 +102,11 @@ pub use replies::{Replies, replies};
 pub use runtime::{
     DEFAULT_CAPACITY, DEFAULT_LIMIT, Idle, InExecutor, Options, Runtime, RuntimeCore,
 };
+pub use sends::SendWatch;
 pub use shutdown::{Left, ShutdownReport};
-pub use snapshot::{DriverSnapshot, ProcessorSnapshot, Snapshot, Totals, WaitSnapshot};
+pub use snapshot::{
+    DriverSnapshot, ProcessorSnapshot, SendSnapshot, Snapshot, Totals, WaitSnapshot,
+};
 pub use spill::{outbox_holds, spill_undelivered};
 pub use supervision::{
     Backoff, Child, ChildPlace, IntoProcessor, Restart, Strategy, Supervisor, SupervisorEvent,

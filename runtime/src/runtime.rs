@@ -16,12 +16,13 @@ use crate::driver::{
     self, Completion, Driver, DriverCore, Kind, Manual, Monitor, Pool, PoolOptions, ThreadOptions,
 };
 use crate::error::{Error, ErrorKind, SpawnError};
-use crate::id::DriverId;
+use crate::id::{DriverId, ProcessorId};
 use crate::interrupt::Interrupts;
 use crate::mailbox::{MailboxOptions, Signals};
 use crate::name::Name;
 use crate::processor::Processor;
 use crate::registry::{Found, Registry};
+use crate::sends::Sends;
 use crate::shutdown::ShutdownReport;
 use crate::snapshot::{ProcessorSnapshot, Snapshot, Totals};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, PlainFlag, SeqCst};
@@ -29,7 +30,7 @@ use crate::time_keeper::TimeKeeper;
 use crate::unblock::Unblocks;
 use crate::world::World;
 use std::any::{Any, TypeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
@@ -47,6 +48,7 @@ pub struct RuntimeCore {
     /// Somebody has blocked a thread of an executor, and that was reported.
     pub(crate) warned_of_blocking: PlainFlag,
     pub(crate) clocks: Clocks,
+    pub(crate) sends: Sends,
     /// The pool of those who name none, made at its first use.
     default_pool: Mutex<Option<Pool>>,
     start: Instant,
@@ -84,6 +86,7 @@ impl RuntimeCore {
             unblocks: Unblocks::default(),
             warned_of_blocking: PlainFlag::new(false),
             clocks: Clocks::default(),
+            sends: Sends::new(),
             default_pool: Mutex::new(None),
             registry: Mutex::new(Registry::default()),
             drivers: Mutex::new(BTreeMap::new()),
@@ -150,9 +153,27 @@ impl RuntimeCore {
     /// The node lets go of a processor, and of its name if that still leads to it.
     /// False if it had done so before.
     pub(crate) fn unregister(&self, cell: &dyn AnyCell) -> bool {
+        self.sends.ended(cell);
         // Dropped after the lock is released, though whoever calls this holds another.
         let removed = self.registry.lock().remove(cell);
         removed.is_some()
+    }
+
+    /// What the living ones among these processors are called.
+    pub(crate) fn names_of(&self, ids: &BTreeSet<ProcessorId>) -> BTreeMap<ProcessorId, Name> {
+        let mut names = BTreeMap::new();
+        for number in 0.. {
+            if names.len() == ids.len() {
+                break;
+            }
+            // A few at a time: whoever spawns meanwhile does not wait long.
+            let Some(cells) = self.registry.lock().block(number) else {
+                break;
+            };
+            let wanted = cells.iter().filter(|cell| ids.contains(&cell.id()));
+            names.extend(wanted.map(|cell| (cell.id(), cell.name().clone())));
+        }
+        names
     }
 
     pub(crate) fn members_of(&self, driver: DriverId) -> Vec<CellRef> {
@@ -195,6 +216,7 @@ impl RuntimeCore {
             return Err(Error::new(ErrorKind::NameTaken, text));
         }
         self.drivers.lock().insert(driver.id(), driver.clone());
+        self.sends.driver_made(driver);
         if self.is_ending() {
             // Whoever ends the node says so, and looks then which drivers there are: perhaps before this one was there.
             let _driver = self.drivers.lock().remove(&driver.id());

@@ -90,6 +90,19 @@ pub struct WaitSnapshot {
     pub why: String,
 }
 
+/// How many messages one sent to another while somebody watched ([`Runtime::watch_sends`](crate::Runtime::watch_sends)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SendSnapshot {
+    /// The processor that sent them; `None` if no processor of the node did, but the program outside of handlers.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// The processor whose mailbox has taken them.
+    pub to: String,
+    /// How many.
+    pub count: u64,
+}
+
 /// One driver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -9,6 +9,7 @@ use crate::parcel::Parcel;
 use crate::processor::Processor;
 use crate::queue::{Reserve, Waiter};
 use crate::runtime::RuntimeCore;
+use crate::sends::Sender;
 use crate::waits_for::Keeper;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ pub(crate) fn spill<P: Processor, D: Parcel<P>>(
     current::with_handling(|h| match h {
         Some(h) if h.outbox.len() < OUTBOX_CAPACITY => {
             let entry = Spilled {
+                sender: Sender::Processor(h.id),
                 target: address.clone(),
                 ticket: Waiter::default(),
                 parcel: Some(parcel),
@@ -88,6 +90,8 @@ pub fn outbox_holds(key: OutboxKey) -> bool {
 
 /// A parcel in an outbox.
 struct Spilled<P: Processor, D: Parcel<P>> {
+    /// Whose message it stays, whoever's thread delivers it.
+    sender: Sender,
     target: Address<P>,
     ticket: Waiter,
     parcel: Option<D>,
@@ -96,7 +100,8 @@ struct Spilled<P: Processor, D: Parcel<P>> {
 impl<P: Processor, D: Parcel<P>> Undelivered for Spilled<P, D> {
     fn attempt(&mut self, waker: &Waker) -> Attempt {
         let cell = &self.target.cell;
-        match cell.poll_push(self.target.lane, &mut self.ticket, waker, &mut self.parcel) {
+        let (lane, ticket) = (self.target.lane, &mut self.ticket);
+        match cell.poll_push(self.sender, lane, ticket, waker, &mut self.parcel) {
             Reserve::Granted => Attempt::Delivered,
             Reserve::Full => Attempt::Blocked(Some(Keeper::of(&**cell))),
             Reserve::Closed => Attempt::Ended,

@@ -8,6 +8,7 @@ mod actor;
 mod domains;
 mod processes;
 mod reports;
+mod sends;
 mod strangers;
 mod waits;
 

@@ -97,14 +97,19 @@ impl Stranger {
         bodies.collect()
     }
 
-    /// The number of the next question for a report.
-    fn question(&mut self) -> u64 {
+    /// The next question for a report.
+    fn asked(&mut self) -> Vec<u8> {
         let mut found = None;
         until("it is asked", || {
             found = self.look(INSPECT).pop();
             found.is_some()
         });
-        u64::from_le_bytes(found.unwrap().try_into().unwrap())
+        found.unwrap()
+    }
+
+    /// The number of the next question for a report.
+    fn question(&mut self) -> u64 {
+        u64::from_le_bytes(self.asked().try_into().unwrap())
     }
 
     fn is_closed(&mut self) {
@@ -288,17 +293,77 @@ fn a_question_that_makes_no_sense_closes_the_connection_and_others_are_answered(
         (&b""[..], &[][..]),
         (&[0; 7], &[]),
         (&[0; 9], &[]),
+        (&[0; 15], &[]),
+        (&[0; 17], &[]),
         (&[0; 8], &[sealed.as_fd()]),
     ] {
         let mut stranger = Stranger::join(place.path(), |_| {}).meet();
         stranger.send(INSPECT, body, descriptors);
         stranger.is_closed();
     }
-    assert_eq!(node.snapshot().domain.unwrap().violations, 4);
+    assert_eq!(node.snapshot().domain.unwrap().violations, 6);
     let other = place.node();
     let seen = other.survey(LONG).wait().unwrap();
     assert_eq!(seen.reports.len(), 1);
     end(other);
+    end(node);
+}
+
+/// How it asks for a report with what is sent meanwhile.
+fn with_watch(request: u64, watch_ns: u64) -> Vec<u8> {
+    [request.to_le_bytes(), watch_ns.to_le_bytes()].concat()
+}
+
+#[test]
+fn only_whoever_knows_of_it_is_asked_to_watch() {
+    for (features, wanted) in [
+        (1, 0_u64.to_le_bytes().to_vec()),
+        (3, with_watch(0, 7_000_000_000)),
+    ] {
+        let place = Place::new();
+        let node = place.node();
+        let mut stranger = Stranger::join(place.path(), |hello| hello.features = features).meet();
+        until("both have met", || {
+            node.snapshot().domain.unwrap().peers == 1
+        });
+        let watch = mproc::SurveyOptions::new().watch_sends(Duration::from_secs(7));
+        let ticket = node.survey_with(watch).start();
+        assert_eq!(stranger.asked(), wanted);
+        drop(ticket);
+        drop(stranger);
+        end(node);
+    }
+}
+
+/// What a stranger asks for is bounded, and over when it is gone.
+#[test]
+fn a_watch_ends_with_whoever_asked_and_there_are_only_so_many() {
+    let place = Place::new();
+    let node = place.node();
+    let start = Instant::now();
+    let mut stranger = Stranger::join(place.path(), |_| {}).meet();
+    for request in 0..9 {
+        stranger.send(INSPECT, &with_watch(request, u64::MAX), &[]);
+    }
+    let mut answered = Vec::new();
+    until("the last is answered", || {
+        answered.extend(stranger.look(REPORT));
+        !answered.is_empty()
+    });
+    // Eight watch, and the ninth got its report at once.
+    assert_eq!(answered.len(), 1);
+    assert_eq!(answered[0][..8], 8_u64.to_le_bytes());
+    drop(stranger);
+    let asks = place.node();
+    let watch = mproc::SurveyOptions::new().watch_sends(Duration::from_millis(1));
+    until("it watches again", || {
+        let seen = asks.survey_with(watch.clone()).wait().unwrap();
+        let mut reports = seen.reports.iter();
+        reports.any(|report| report.snapshot.sends.is_some())
+    });
+    // Else they would have been free only after a minute.
+    assert!(start.elapsed() < Duration::from_secs(60));
+    end(asks);
     end(node);
 }
 

@@ -236,6 +236,50 @@ fn a_graph_says_who_sends_to_whom() {
     assert!(dot.ok().starts_with("digraph mproc {\n") && dot.ok().ends_with("}\n"));
 }
 
+#[test]
+fn a_graph_shows_who_sends_direct_messages_while_it_watches() {
+    let place = Place::new();
+    let chain = place.program("chain");
+    let programs = [("chain", &chain)];
+    // A machine may be so busy that nothing is sent for so long.
+    let watch = |form: &str| loop {
+        let ran = place.run(&["graph", "--watch", "0.5", "--format", form]);
+        assert_eq!((ran.ok().is_empty(), &*ran.err), (false, ""));
+        if ran.out.contains("Hz") || ran.out.contains("per_second") {
+            return golden(&ran.out, &programs);
+        }
+    };
+    let text = watch("text");
+    let wanted = "chain\n├─ pump\n│ └─ sends to chain/sink ";
+    let rest = text
+        .strip_prefix(wanted)
+        .unwrap_or_else(|| panic!("{text}"));
+    let (rate, rest) = rest.split_once(' ').unwrap();
+    assert!(rate.parse::<f64>().unwrap() > 0.0, "{text}");
+    assert_eq!(rest.trim_start_matches('k'), "Hz\n└─ sink\n");
+    assert!(watch("mermaid").contains("p0 -->|"));
+    assert!(watch("dot").contains("p0 -> p1 [color=blue, label=\""));
+
+    let json: Value = serde_json::from_str(&watch("json")).unwrap();
+    let edges = json["edges"].as_array().unwrap();
+    assert_eq!(edges.len(), 1, "{json}");
+    let edge = &edges[0];
+    assert_eq!(edge["kind"], "sends");
+    assert_eq!(edge["from"]["processor"], "pump");
+    assert_eq!(edge["to"]["processor"], "sink");
+    let (count, often) = (&edge["count"], &edge["per_second"]);
+    let (count, often) = (count.as_u64().unwrap(), often.as_f64().unwrap());
+    // The window is no shorter than was asked for.
+    assert!(
+        count > 0 && often > 0.0 && often <= count as f64 / 0.5,
+        "{edge}"
+    );
+
+    let without = place.run(&["graph", "--watch", "0"]);
+    let wanted = "chain\n├─ pump\n└─ sink\n";
+    assert_eq!(golden(without.ok(), &programs), wanted);
+}
+
 fn pid_of(node: &Value) -> u32 {
     let label = node["label"].as_str().unwrap();
     label.split(['[', ']']).nth(1).unwrap().parse().unwrap()

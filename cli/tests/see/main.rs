@@ -163,6 +163,35 @@ fn odd() {
     }
 }
 
+/// Sends a number to another processor each millisecond.
+struct Pump(Address<mproc::Closure<u64, ()>>);
+
+impl Processor for Pump {
+    fn started(&mut self, cx: &mut Cx<'_, Self>) -> Outcome<()> {
+        cx.every(Duration::from_millis(1), |tick| tick);
+        Ok(())
+    }
+}
+
+impl Handle<mproc::Tick> for Pump {
+    type Reply = ();
+
+    fn handle(&mut self, _: mproc::Tick, _: &mut Cx<'_, Self>) -> Outcome<()> {
+        Ok(self.0.send(1)?)
+    }
+}
+
+/// Two processors, one of which sends to the other.
+fn chain() {
+    let node = node();
+    let sink = node
+        .spawn_thread("sink", closure(|_: u64, _cx| ()))
+        .unwrap();
+    let _pump = node.spawn_thread("pump", Pump(sink)).unwrap();
+    say("ready");
+    listen();
+}
+
 #[test]
 fn role() {
     play_role(&[
@@ -173,5 +202,6 @@ fn role() {
         ("server", server),
         ("stranger", stranger),
         ("odd", odd),
+        ("chain", chain),
     ]);
 }

@@ -5,14 +5,17 @@
 //! asked and answered, and knows of no connection.
 
 mod ask;
+mod options;
 mod report;
 mod snapshot;
 mod survey;
 
 pub(crate) use ask::{Ask, Asking};
+pub use options::SurveyOptions;
+pub(crate) use options::WATCH_MAX;
 pub use report::{NodeInfo, NodeReport, SilentNode, Survey};
 pub(crate) use report::{decode, encode};
-pub use snapshot::Snapshot;
+pub use snapshot::{SendsSnapshot, Snapshot};
 
 /// 16 bytes as 32 hexadecimal digits: how nodes are named in snapshots and reports.
 pub(crate) fn hex(id: &[u8; 16]) -> String {

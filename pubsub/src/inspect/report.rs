@@ -3,7 +3,7 @@
 //! A report is MessagePack with field names, by serde. Fields that a reader does not know are passed over, and those that came
 //! later have a default, so that nodes of other versions can be read.
 
-use super::Snapshot;
+use super::{SendsSnapshot, Snapshot};
 use crate::services::ServiceSnapshot;
 use crate::snapshot::{DomainSnapshot, TopicSnapshot};
 use mproc_runtime::WaitSnapshot;
@@ -84,6 +84,8 @@ struct Travelling<R> {
     domain: Option<DomainSnapshot>,
     #[serde(default)]
     waits: Vec<WaitSnapshot>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sends: Option<SendsSnapshot>,
 }
 
 /// How many lists and maps of a report may lie in each other. A report has less than ten; whoever sends more wants the stack.
@@ -104,6 +106,7 @@ pub(crate) fn encode(report: NodeReport) -> Result<Vec<u8>, String> {
         services: snapshot.services,
         domain: snapshot.domain,
         waits: snapshot.waits,
+        sends: snapshot.sends,
     };
     rmp_serde::to_vec_named(&travelling).map_err(|error| error.to_string())
 }
@@ -124,6 +127,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<NodeReport, String> {
             services: travelling.services,
             domain: travelling.domain,
             waits: travelling.waits,
+            sends: travelling.sends,
         },
     })
 }
@@ -151,6 +155,14 @@ mod tests {
         let report = report();
         assert_eq!(report.snapshot.processors.len(), 1);
         assert_eq!(decode(&encode(report.clone()).unwrap()).unwrap(), report);
+        let runtime = mproc_runtime::Runtime::simulated(1);
+        let watch = runtime.watch_sends();
+        let sink = runtime.spawn("sink", mproc_runtime::closure(|_: u8, _cx| ()));
+        sink.unwrap().send(1).unwrap();
+        let mut watched = report;
+        watched.snapshot.sends = Some(SendsSnapshot::of(&watch));
+        assert_eq!(decode(&encode(watched.clone()).unwrap()).unwrap(), watched);
+        assert_eq!(watched.snapshot.sends.unwrap().pairs.len(), 1);
     }
 
     #[test]
@@ -197,5 +209,6 @@ mod tests {
             (read.snapshot.topics.len(), read.snapshot.waits.len()),
             (0, 0)
         );
+        assert_eq!(read.snapshot.sends, None);
     }
 }

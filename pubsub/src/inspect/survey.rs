@@ -1,6 +1,8 @@
 //! A survey as an operation: waited for, awaited, or continued in a handler.
 
-use super::{Ask, NodeInfo, NodeReport, Survey, encode, hex};
+use super::{
+    Ask, NodeInfo, NodeReport, SendsSnapshot, Snapshot, Survey, SurveyOptions, encode, hex,
+};
 use crate::forked::forked;
 use crate::graph::Graph;
 use crate::transport::Transport;
@@ -40,10 +42,29 @@ impl Graph {
     ///
     /// Dropping it cancels: reports that come later are let go of unread.
     pub fn survey(self: &Arc<Self>, runtime: &Runtime, limit: Duration) -> Pending<Survey, Error> {
+        self.survey_with(runtime, SurveyOptions::new().limit(limit))
+    }
+
+    /// As [`survey`](Self::survey), with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`survey`](Self::survey).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`survey`](Self::survey). Who watches at another node goes on to its end, which nobody is told of.
+    pub fn survey_with(
+        self: &Arc<Self>,
+        runtime: &Runtime,
+        options: SurveyOptions,
+    ) -> Pending<Survey, Error> {
+        let watch = options.watch();
         Pending::new(Arc::new(Surveying {
             graph: Arc::clone(self),
             runtime: runtime.without_guard(),
-            limit,
+            limit: watch.saturating_add(options.limit_of_answers()),
+            watch,
             ask: Arc::default(),
             has_begun: AtomicBool::new(false),
         }))
@@ -67,14 +88,21 @@ impl Graph {
     }
 
     /// What this node answers to a survey. The error is for people.
-    pub(crate) fn report(&self, runtime: &Runtime) -> Result<Vec<u8>, String> {
+    pub(crate) fn report(
+        &self,
+        runtime: &Runtime,
+        sends: Option<SendsSnapshot>,
+    ) -> Result<Vec<u8>, String> {
         if runtime.has_ended() {
             return Err("the node has ended".into());
         }
         encode(NodeReport {
             node: self.node_info(runtime),
             taken_unix_ns: unix_ns(runtime),
-            snapshot: self.node_snapshot(runtime),
+            snapshot: Snapshot {
+                sends,
+                ..self.node_snapshot(runtime)
+            },
         })
     }
 }
@@ -86,7 +114,9 @@ fn unix_ns(runtime: &Runtime) -> u64 {
 struct Surveying {
     graph: Arc<Graph>,
     runtime: Runtime,
+    /// With the watch.
     limit: Duration,
+    watch: Duration,
     ask: Arc<Ask>,
     has_begun: AtomicBool,
 }
@@ -112,7 +142,7 @@ impl Operation<Survey, Error> for Surveying {
         match self.transport() {
             Ok(Some(transport)) => {
                 let deadline = Instant::now().checked_add(self.limit);
-                transport.survey(&self.ask, deadline);
+                transport.survey(&self.ask, deadline, self.watch);
             }
             Ok(None) => self.ask.finish(Ok(Survey::default())),
             Err(error) => return Poll::Ready(Err(error)),

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What other threads want of the control.
 pub(super) enum Command {
@@ -45,7 +45,7 @@ pub(super) enum Command {
         number: u32,
         why: String,
     },
-    Survey(Asking, Option<Instant>),
+    Survey(Asking, Option<Instant>, Duration),
     /// Nobody waits for some of the surveys any more.
     ForgetSurveys,
     NotMet(NodeId),
@@ -111,7 +111,7 @@ impl Control {
                 number,
                 why,
             } => self.violated(connection, number, &why),
-            Command::Survey(asking, deadline) => self.survey(asking, deadline),
+            Command::Survey(asking, deadline, watch) => self.survey(asking, deadline, watch),
             Command::ForgetSurveys => self.finish_surveys(),
             Command::NotMet(node) => self.not_met(node),
             Command::Read {

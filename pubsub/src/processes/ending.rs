@@ -89,6 +89,7 @@ impl Control {
         if std::mem::replace(&mut peer.is_open, false) {
             peer.line.close();
             peer.requests.clear();
+            self.core.inspector.forget(connection);
             let is_leaving = peer.is_leaving;
             let label = peer.label().to_owned();
             let node = peer.identity.node;

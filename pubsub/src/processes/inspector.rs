@@ -5,13 +5,16 @@
 //! begun, so that many who ask cost as much as one. Of one peer, a bounded number of questions waits; more are answered with why
 //! there is no report.
 //!
+//! A peer may want to know who sends to whom first, for a while ([`send_watches`](super::send_watches)). Nobody else waits for that.
+//!
 //! Nothing of the user's runs here, but drops of what came to its end while it was looked at. Whatever panics, the thread goes on.
 
 use super::control::Command;
 use super::core::Core;
 use super::line::{Descriptor, Line};
+use super::send_watches::{SendWatches, Wanted};
 use super::surveying::send_report;
-use crate::inspect::{Ask, NodeReport, decode, hex};
+use crate::inspect::{Ask, NodeReport, SendsSnapshot, decode, hex};
 use mproc_shm::{NodeId, SealedBytes};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -19,7 +22,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// For how long the thread waits for more to do.
 const IDLE: Duration = Duration::from_secs(3);
@@ -40,6 +43,10 @@ pub(super) enum Job {
         connection: u64,
         request: u64,
     },
+    /// As `Make`, with what is sent from now on for a while.
+    Watch(Wanted),
+    /// The connection to a peer is over.
+    Forget { connection: u64 },
     /// A peer has sent its report.
     Read {
         survey: u64,
@@ -80,6 +87,21 @@ pub(super) struct Inspector {
     news: Condvar,
 }
 
+impl Job {
+    /// Which connection a question came by, and its number.
+    fn question(&self) -> Option<(&Arc<Line>, u64, u64)> {
+        match self {
+            Self::Make {
+                line,
+                connection,
+                request,
+            } => Some((line, *connection, *request)),
+            Self::Watch(wanted) => Some((&wanted.line, wanted.connection, wanted.request)),
+            Self::Forget { .. } | Self::Read { .. } => None,
+        }
+    }
+}
+
 impl Inspector {
     /// Leaves a job for the thread, which is made if need be. On the watch's thread.
     pub(super) fn post(&self, core: &Arc<Core>, job: Job) {
@@ -87,18 +109,12 @@ impl Inspector {
         if desk.is_closed {
             return;
         }
-        if let Job::Make {
-            line,
-            connection,
-            request,
-        } = &job
-        {
-            let same =
-                |job: &&Job| matches!(job, Job::Make { connection: c, .. } if c == connection);
+        if let Some((line, connection, request)) = job.question() {
+            let same = |job: &&Job| job.question().is_some_and(|(_, c, _)| c == connection);
             if desk.jobs.iter().filter(same).count() >= QUESTIONS_MAX {
                 drop(desk);
                 let busy = format!("it is busy: {QUESTIONS_MAX} questions of this process wait");
-                return send_report(line, *request, Err(&busy));
+                return send_report(line, request, Err(&busy));
             }
         }
         desk.jobs.push_back(job);
@@ -124,7 +140,18 @@ impl Inspector {
         }
     }
 
+    /// A connection is over: watches for whoever was there end. On the watch's thread.
+    pub(super) fn forget(&self, connection: u64) {
+        let mut desk = self.desk.lock();
+        if desk.is_running && !desk.is_closed {
+            desk.jobs.push_back(Job::Forget { connection });
+            drop(desk);
+            self.news.notify_one();
+        }
+    }
+
     fn run(&self, core: &Arc<Core>) {
+        let mut watches = SendWatches::default();
         loop {
             let job = {
                 let mut desk = self.desk.lock();
@@ -133,42 +160,63 @@ impl Inspector {
                         return;
                     }
                     if let Some(job) = desk.jobs.pop_front() {
-                        break job;
+                        break Some(job);
                     }
-                    let timed_out = self.news.wait_for(&mut desk, IDLE).timed_out();
+                    let over = watches.next();
+                    let until = over.unwrap_or_else(|| Instant::now() + IDLE);
+                    let timed_out = self.news.wait_until(&mut desk, until).timed_out();
                     if timed_out && desk.jobs.is_empty() {
+                        if over.is_some() {
+                            break None;
+                        }
                         desk.is_running = false;
                         return;
                     }
                 }
             };
-            match job {
-                Job::Make { line, request, .. } => {
-                    let mut asked = vec![(line, request)];
-                    asked.append(&mut self.take_questions());
-                    answer(core, &asked);
+            if let Some(job) = job {
+                self.carry_out(core, job, &mut watches);
+            }
+            // However much else there is to do: a window is not to be much longer than was asked for.
+            while let Some((line, request, sends)) = watches.take_over(Instant::now()) {
+                answer(core, &[(line, request)], Some(sends));
+            }
+        }
+    }
+
+    fn carry_out(&self, core: &Arc<Core>, job: Job, watches: &mut SendWatches) {
+        match job {
+            Job::Make { line, request, .. } => {
+                let mut asked = vec![(line, request)];
+                asked.append(&mut self.take_questions());
+                answer(core, &asked, None);
+            }
+            Job::Watch(wanted) => {
+                if let Err(Wanted { line, request, .. }) = watches.begin(core, wanted) {
+                    answer(core, &[(line, request)], None);
                 }
-                Job::Read {
+            }
+            Job::Forget { connection } => watches.forget(connection),
+            Job::Read {
+                survey,
+                node,
+                pid,
+                descriptor,
+                bytes,
+                ask,
+            } => {
+                // Its time is over, or nobody wants it any more.
+                if ask.is_over() {
+                    return;
+                }
+                let read = AssertUnwindSafe(|| read(node, pid, &descriptor, bytes));
+                let report = catch_unwind(read);
+                let report = report.unwrap_or_else(|_| Err("reading it panicked".into()));
+                core.post(Command::Read {
                     survey,
                     node,
-                    pid,
-                    descriptor,
-                    bytes,
-                    ask,
-                } => {
-                    // Its time is over, or nobody wants it any more.
-                    if ask.is_over() {
-                        continue;
-                    }
-                    let read = AssertUnwindSafe(|| read(node, pid, &descriptor, bytes));
-                    let report = catch_unwind(read);
-                    let report = report.unwrap_or_else(|_| Err("reading it panicked".into()));
-                    core.post(Command::Read {
-                        survey,
-                        node,
-                        report: Box::new(report),
-                    });
-                }
+                    report: Box::new(report),
+                });
             }
         }
     }
@@ -203,8 +251,11 @@ impl Inspector {
 
 /// It cannot be done.
 fn refuse(core: &Core, job: Job, why: &str) {
+    if let Some((line, _, request)) = job.question() {
+        send_report(line, request, Err(why));
+    }
     match job {
-        Job::Make { line, request, .. } => send_report(&line, request, Err(why)),
+        Job::Make { .. } | Job::Watch(_) | Job::Forget { .. } => {}
         Job::Read { survey, node, .. } => {
             let report = Box::new(Err(why.to_owned()));
             core.post(Command::Read {
@@ -219,13 +270,13 @@ fn refuse(core: &Core, job: Job, why: &str) {
 fn questions_of(jobs: VecDeque<Job>) -> Vec<(Arc<Line>, u64)> {
     let question = |job| match job {
         Job::Make { line, request, .. } => Some((line, request)),
-        Job::Read { .. } => None,
+        _ => None,
     };
     jobs.into_iter().filter_map(question).collect()
 }
 
-fn answer(core: &Core, asked: &[(Arc<Line>, u64)]) {
-    let made = catch_unwind(AssertUnwindSafe(|| make(core)));
+fn answer(core: &Core, asked: &[(Arc<Line>, u64)], sends: Option<SendsSnapshot>) {
+    let made = catch_unwind(AssertUnwindSafe(|| make(core, sends)));
     let made = made.unwrap_or_else(|_| Err("making it panicked".into()));
     for (line, request) in asked {
         if line.descriptors_waiting() >= UNREAD_MAX {
@@ -237,10 +288,10 @@ fn answer(core: &Core, asked: &[(Arc<Line>, u64)]) {
     }
 }
 
-fn make(core: &Core) -> Result<Made, String> {
+fn make(core: &Core, sends: Option<SendsSnapshot>) -> Result<Made, String> {
     let node = core.neighbourhood.upgrade();
     let node = node.ok_or_else(|| "the node has ended".to_owned())?;
-    let bytes = node.report()?;
+    let bytes = node.report(sends)?;
     if bytes.len() as u64 > REPORT_BYTES_MAX {
         let bytes = bytes.len();
         return Err(format!(

@@ -76,6 +76,7 @@ mod outlet;
 mod peer;
 mod publishing;
 mod reports;
+mod send_watches;
 mod source;
 mod subscribing;
 mod surveying;
@@ -105,7 +106,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::AcqRel;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// See [`DomainOptions::is_available`](crate::DomainOptions::is_available).
 pub(crate) const IS_AVAILABLE: bool = true;
@@ -205,7 +206,7 @@ impl Processes {
                 min: PROTOCOL as u16,
                 max: PROTOCOL as u16,
             },
-            features: surveying::FEATURE_REPORTS,
+            features: surveying::FEATURE_REPORTS | surveying::FEATURE_SENDS,
             abi: ABI_HASH,
             identity,
         };
@@ -291,9 +292,9 @@ impl Transport for Processes {
         self.core.reports.snapshot(name)
     }
 
-    fn survey(&self, ask: &Arc<Ask>, deadline: Option<Instant>) {
+    fn survey(&self, ask: &Arc<Ask>, deadline: Option<Instant>, watch: Duration) {
         let asking = Asking(Arc::clone(ask));
-        self.post(Command::Survey(asking, deadline));
+        self.post(Command::Survey(asking, deadline, watch));
         if self.core.origin.is_here() && self.core.is_closed() {
             // It may have come behind the last that were let go of.
             drop(self.core.take_commands());

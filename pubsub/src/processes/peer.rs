@@ -4,7 +4,7 @@ use super::bells::Home;
 use super::inlet::Told;
 use super::line::Line;
 use super::outlet::Outlet;
-use super::surveying::FEATURE_REPORTS;
+use super::surveying::{FEATURE_REPORTS, FEATURE_SENDS};
 use crate::id::SubscriptionId;
 use crate::transport::{Offered, Remote, TopicKey};
 use mproc_shm::{
@@ -27,6 +27,8 @@ pub(super) struct PeerState {
     pub(super) is_leaving: bool,
     /// It answers questions for a report.
     pub(super) gives_reports: bool,
+    /// It says with them, if it is asked to, who sends to whom.
+    pub(super) watches_sends: bool,
     /// How many of these it has not answered.
     pub(super) unanswered: usize,
     bells: Option<PeerBells>,
@@ -103,6 +105,7 @@ impl PeerState {
             is_open: true,
             is_leaving: false,
             gives_reports: features & FEATURE_REPORTS != 0,
+            watches_sends: features & FEATURE_SENDS != 0,
             unanswered: 0,
             bells: None,
             topics: BTreeMap::new(),

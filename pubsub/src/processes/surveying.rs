@@ -12,6 +12,7 @@ use super::control::{Command, Control, Nonsense};
 use super::core::Core;
 use super::inspector::Job;
 use super::line::Line;
+use super::send_watches::Wanted;
 use crate::inspect::{Asking, NodeReport, SilentNode, Survey, hex};
 use mproc_shm::{
     ConnectError, Entry, Frame, GreetingError, MeetingError, NodeId, Removal, Rendezvous,
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A peer that has not answered so many questions is asked no more until it does: what it does not read must not fill the
 /// connection, which has its links, too.
@@ -35,6 +36,9 @@ pub(super) const REPORT: u16 = 0x101;
 
 /// In the greeting: it answers [`INSPECT`].
 pub(super) const FEATURE_REPORTS: u64 = 1;
+
+/// In the greeting: a question may say for how long it watches first who sends to whom.
+pub(super) const FEATURE_SENDS: u64 = 2;
 
 /// The longest text of a report that was not made, in bytes.
 const TEXT_BYTES_MAX: usize = 1024;
@@ -63,6 +67,8 @@ pub(super) struct Surveys {
 struct Open {
     asking: Asking,
     deadline: Option<Instant>,
+    /// For how long everybody is to watch who sends to whom; zero: not at all.
+    watch: Duration,
     waiting: BTreeMap<NodeId, Waiting>,
     survey: Survey,
 }
@@ -189,12 +195,13 @@ impl Core {
 
 impl Control {
     /// Begins a survey.
-    pub(super) fn survey(&mut self, asking: Asking, deadline: Option<Instant>) {
+    pub(super) fn survey(&mut self, asking: Asking, deadline: Option<Instant>, watch: Duration) {
         let number = self.surveys.next;
         self.surveys.next += 1;
         let mut open = Open {
             asking,
             deadline,
+            watch,
             waiting: BTreeMap::new(),
             survey: Survey::default(),
         };
@@ -270,10 +277,14 @@ impl Control {
             }
             let pid = waiting.pid;
             if peer.gives_reports && peer.unanswered < UNANSWERED_MAX {
-                let body = number.to_le_bytes();
+                let mut body = number.to_le_bytes().to_vec();
+                if peer.watches_sends && !open.watch.is_zero() {
+                    let watch_ns = u64::try_from(open.watch.as_nanos()).unwrap_or(u64::MAX);
+                    body.extend(watch_ns.to_le_bytes());
+                }
                 let kind = INSPECT;
                 let sent = peer.line.send(&Frame::Other { kind, body: &body }, &[]);
-                debug_assert!(sent.is_ok(), "a number fits into a packet");
+                debug_assert!(sent.is_ok(), "two numbers fit into a packet");
                 peer.unanswered += 1;
                 waiting.state = State::Asked(connection);
             } else {
@@ -333,16 +344,23 @@ impl Control {
         body: &[u8],
         descriptors: &[OwnedFd],
     ) -> Result<(), Nonsense> {
-        let request = body.try_into().map(u64::from_le_bytes);
-        let (Ok(request), []) = (request, descriptors) else {
+        let (Some((request, watch)), []) = (question(body), descriptors) else {
             return Err("its question for a report makes no sense".into());
         };
         if let Some(peer) = self.peers.get(&connection) {
             let line = Arc::clone(&peer.line);
-            let job = Job::Make {
-                line,
-                connection,
-                request,
+            let job = match watch {
+                Some(time) => Job::Watch(Wanted {
+                    line,
+                    connection,
+                    request,
+                    time,
+                }),
+                None => Job::Make {
+                    line,
+                    connection,
+                    request,
+                },
             };
             self.core.inspector.post(&self.core, job);
         }
@@ -476,6 +494,17 @@ impl Control {
 /// True if it was stale. It is removed then.
 fn is_stale(rendezvous: &Rendezvous, entry: &Entry) -> bool {
     matches!(rendezvous.remove_stale(entry), Ok(Removal::Removed))
+}
+
+/// A frame of kind [`INSPECT`]: the number of the question, and for how long to watch first who sends to whom.
+fn question(body: &[u8]) -> Option<(u64, Option<Duration>)> {
+    let (request, rest) = body.split_first_chunk()?;
+    let request = u64::from_le_bytes(*request);
+    if rest.is_empty() {
+        return Some((request, None));
+    }
+    let watch = Duration::from_nanos(u64::from_le_bytes(rest.try_into().ok()?));
+    Some((request, Some(watch).filter(|watch| !watch.is_zero())))
 }
 
 /// A frame of kind [`REPORT`].

@@ -2,11 +2,13 @@
 
 use super::Cell;
 use crate::dead_letters::DropCause;
+use crate::driver::Marked;
 use crate::exit::Exit;
 use crate::mailbox::{Control, Lane, Lanes};
 use crate::parcel::{Envelope, Numbered, Parcel};
 use crate::processor::Processor;
 use crate::queue::{Admit, Reserve, Waiter, WhenFull};
+use crate::sends::Sender;
 use crate::sync::{MutexGuard, Relaxed};
 use std::sync::Arc;
 use std::task::Waker;
@@ -26,11 +28,23 @@ impl<P: Processor> Cell<P> {
         parcel: D,
         final_try: bool,
     ) -> Result<(), Refused<D>> {
+        self.offer_by(Sender::Here, lane, parcel, final_try)
+    }
+
+    /// As [`offer`](Self::offer), on behalf of somebody.
+    #[inline]
+    pub(crate) fn offer_by<D: Parcel<P>>(
+        self: &Arc<Self>,
+        sender: Sender,
+        lane: Lane,
+        parcel: D,
+        final_try: bool,
+    ) -> Result<(), Refused<D>> {
         let mut lanes = self.lanes().lock();
         // The common case, as short as it can be: what is done here is done with the lock held.
         if lane == Lane::Normal
             && lanes.normal.has_room(self.flags())
-            && !self.driver.is_in_arrival_order()
+            && self.driver.marks().is_none()
         {
             lanes.normal.insert_with(|parcels| parcels.push(parcel));
             lanes.received += 1;
@@ -41,12 +55,13 @@ impl<P: Processor> Cell<P> {
             }
             return Ok(());
         }
-        self.offer_slowly(lanes, lane, parcel, final_try)
+        self.offer_slowly(lanes, sender, lane, parcel, final_try)
     }
 
     fn offer_slowly<D: Parcel<P>>(
         self: &Arc<Self>,
         mut lanes: MutexGuard<'_, Lanes<P>>,
+        sender: Sender,
         lane: Lane,
         parcel: D,
         final_try: bool,
@@ -61,6 +76,7 @@ impl<P: Processor> Cell<P> {
             Admit::Drop => {
                 lanes.received += 1;
                 lanes.drops(DropCause::NoRoom, 1);
+                self.note_sender(self.driver.marks(), sender);
                 drop(lanes);
                 self.dead_letter(Envelope::new(parcel), DropCause::NoRoom, None);
                 return Ok(());
@@ -78,7 +94,7 @@ impl<P: Processor> Cell<P> {
                 return Err(Refused::Closed(parcel));
             }
         };
-        self.insert(lanes, lane, parcel);
+        self.insert(lanes, sender, lane, parcel);
         if let Some(oldest) = evicted {
             self.dead_letter(oldest, DropCause::Evicted, None);
         }
@@ -90,15 +106,22 @@ impl<P: Processor> Cell<P> {
     fn insert<D: Parcel<P>>(
         self: &Arc<Self>,
         mut lanes: MutexGuard<'_, Lanes<P>>,
+        sender: Sender,
         lane: Lane,
         parcel: D,
     ) {
         let (queue, _) = lanes.queue(lane, self.flags());
-        match self.driver.next_arrival() {
-            None => queue.insert_with(|parcels| parcels.push(parcel)),
-            Some(arrival) => {
-                queue.insert_with(|parcels| parcels.push(Numbered { arrival, parcel }))
+        let marks = self.driver.marks();
+        if marks.is_none() {
+            queue.insert_with(|parcels| parcels.push(parcel));
+        } else {
+            match self.driver.next_arrival() {
+                None => queue.insert_with(|parcels| parcels.push(parcel)),
+                Some(arrival) => {
+                    queue.insert_with(|parcels| parcels.push(Numbered { arrival, parcel }))
+                }
             }
+            self.note_sender(marks, sender);
         }
         lanes.received += 1;
         let schedule = lanes.schedule_for_message();
@@ -111,9 +134,18 @@ impl<P: Processor> Cell<P> {
         }
     }
 
+    /// While somebody watches who sends to whom: under the mailbox's lock, so that whoever handles the message finds it counted.
+    fn note_sender(&self, marks: Marked, sender: Sender) {
+        if marks.has(Marked::WATCHED) {
+            let sends = &self.driver.runtime().sends;
+            sends.count(sender.id(), self.id, &self.name);
+        }
+    }
+
     /// Queues a parcel when there is room for it, standing in line meanwhile. `parcel` is taken when it is queued.
     pub(crate) fn poll_push<D: Parcel<P>>(
         self: &Arc<Self>,
+        sender: Sender,
         lane: Lane,
         ticket: &mut Waiter,
         waker: &Waker,
@@ -131,7 +163,7 @@ impl<P: Processor> Cell<P> {
             return Reserve::Granted;
         };
         lanes.queue(lane, self.flags()).0.use_reserved();
-        self.insert(lanes, lane, parcel);
+        self.insert(lanes, sender, lane, parcel);
         Reserve::Granted
     }
 
@@ -164,7 +196,7 @@ impl<P: Processor> Cell<P> {
             return Err(parcel);
         }
         lanes.queue(lane, self.flags()).0.use_reserved();
-        self.insert(lanes, lane, parcel);
+        self.insert(lanes, Sender::Here, lane, parcel);
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod activity;
 pub(crate) mod faults;
 mod inbox;
 mod manual;
+mod marks;
 mod monitor;
 mod pool;
 #[cfg(all(test, not(any(loom, shuttle))))]
@@ -20,6 +21,7 @@ mod thread;
 mod thread_options;
 
 pub use manual::{Manual, SpinReport, Spun};
+pub(crate) use marks::Marked;
 pub(crate) use monitor::Monitor;
 pub use pool::{Pool, PoolOptions};
 pub(crate) use pool::{about_to_block, new_pool, works_for};
@@ -33,6 +35,7 @@ pub(crate) use thread::{new_driver, on_own_thread, spawn_thread};
 
 use self::activity::Activity;
 use self::inbox::Inbox;
+use self::marks::Marks;
 use self::pool::PoolCore;
 use self::readiness::Readiness;
 use crate::address::Address;
@@ -49,9 +52,7 @@ use crate::processor::Processor;
 use crate::queue::WhenFull;
 use crate::runtime::{Idle, RuntimeCore};
 use crate::snapshot::DriverSnapshot;
-use crate::sync::{
-    AtomicBool, AtomicU64, Mutex, PlainCount, Relaxed, SeqCst, thread as sync_thread,
-};
+use crate::sync::{AtomicU64, Mutex, PlainCount, Relaxed, SeqCst, thread as sync_thread};
 use crate::timer::{Deadline, Deadlines};
 use crate::world::{World, this_thread};
 use std::fmt;
@@ -115,8 +116,7 @@ pub(crate) struct DriverCore {
     name: Name,
     kind: Kind,
     runtime: Arc<RuntimeCore>,
-    /// Serves its members strictly in the order in which messages arrived.
-    in_arrival_order: AtomicBool,
+    marks: Marks,
     arrivals: AtomicU64,
     inbox: Inbox<Post>,
     deadlines: Mutex<Deadlines<Due>>,
@@ -213,7 +213,7 @@ impl DriverCore {
             name,
             kind,
             runtime,
-            in_arrival_order: AtomicBool::new(false),
+            marks: Marks::none(),
             arrivals: AtomicU64::new(1),
             inbox: Inbox::new(),
             deadlines: Mutex::new(Deadlines::new()),
@@ -268,8 +268,18 @@ impl DriverCore {
     }
 
     #[inline]
+    pub(crate) fn marks(&self) -> Marked {
+        self.marks.get()
+    }
+
+    /// Other threads see it soon, or with whatever else they hear from this one.
+    pub(crate) fn mark(&self, mark: Marked, on: bool) {
+        self.marks.set(mark, on);
+    }
+
+    #[inline]
     pub(crate) fn is_in_arrival_order(&self) -> bool {
-        self.in_arrival_order.load(Relaxed)
+        self.marks().has(Marked::IN_ARRIVAL_ORDER)
     }
 
     /// The number of the next message to arrive, if this driver counts them.

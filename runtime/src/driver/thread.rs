@@ -1,6 +1,6 @@
 //! Drivers that have a thread: own (for one processor) and shared (for several).
 
-use super::{DriverCore, Kind, Monitor, ThreadOptions, deadline, spawn_cell};
+use super::{DriverCore, Kind, Marked, Monitor, ThreadOptions, deadline, spawn_cell};
 use crate::address::Address;
 use crate::current;
 use crate::error::{Error, ErrorKind, InCircle, SpawnError};
@@ -10,7 +10,7 @@ use crate::name::Name;
 use crate::processor::Processor;
 use crate::runtime::RuntimeCore;
 use crate::shutdown::{Left, ShutdownReport};
-use crate::sync::{Acquire, AtomicBool, Mutex, Relaxed, Release};
+use crate::sync::{Acquire, AtomicBool, Mutex, Release};
 use crate::waits_for::{self, Answer, Owed, Owner};
 use std::fmt;
 use std::marker::PhantomData;
@@ -107,7 +107,7 @@ impl Driver {
     /// From now on serves its members strictly in the order in which messages arrived, over all of them. It costs a
     /// little per message. High lanes and control still come first.
     pub fn arrival_order(self) -> Self {
-        self.core.in_arrival_order.store(true, Relaxed);
+        self.core.mark(Marked::IN_ARRIVAL_ORDER, true);
         self
     }
 

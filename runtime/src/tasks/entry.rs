@@ -16,6 +16,7 @@ use crate::pending::{CleanUp, CleansUp, CutShort, Operation, Pending};
 use crate::processor::Processor;
 use crate::queue::{Reserve, Waiter};
 use crate::runtime::RuntimeCore;
+use crate::sends::Sender;
 use crate::spill::spill;
 use crate::sync::Mutex;
 use std::any::Any;
@@ -226,16 +227,21 @@ impl<P: Processor, T: Send + 'static> Update<P, T> {
         let (this, target) = (self.clone(), self.target.clone());
         let result = if target.waits() {
             let mut entering = Some(Entering(self));
-            let reserve = target
-                .cell
-                .poll_push(target.lane, ticket, waker, &mut entering);
+            let reserve =
+                target
+                    .cell
+                    .poll_push(Sender::Program, target.lane, ticket, waker, &mut entering);
             match reserve {
                 Reserve::Granted => return Poll::Ready(Ok(())),
                 Reserve::Full => return Poll::Pending,
                 Reserve::Closed => Err(this.stopped()),
             }
         } else {
-            match target.cell.offer(target.lane, Entering(self), false) {
+            let entering = Entering(self);
+            match target
+                .cell
+                .offer_by(Sender::Program, target.lane, entering, false)
+            {
                 Ok(()) => Ok(()),
                 Err(Refused::Full(_)) => Err(CallError::Full),
                 Err(Refused::Closed(_)) => Err(this.stopped()),

@@ -3,8 +3,8 @@
 //! Everything has a name of ours (`p0`, `t0`); what it is called stands in quotes, with what each format would understand written
 //! otherwise.
 
-use super::{End, Graph, Kind};
-use crate::output::safe;
+use super::{Edge, End, Graph, Kind};
+use crate::output::{rate, safe};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -47,7 +47,7 @@ impl<'a> Names<'a> {
     fn inside(&self, id: &str) -> Vec<(&str, String)> {
         let all = self.names.iter().filter_map(|(end, name)| match end {
             End::Of { node, processor } if node == id => {
-                let is_used = |edge: &super::Edge| edge.from == *end || edge.to == *end;
+                let is_used = |edge: &Edge| edge.from == *end || edge.to == *end;
                 let called = match processor {
                     Some(processor) => processor.clone(),
                     // Only if it does something.
@@ -60,6 +60,12 @@ impl<'a> Names<'a> {
         });
         all.collect()
     }
+}
+
+/// How often something was sent, of digits and letters.
+fn often(edge: &Edge) -> String {
+    let sent = edge.sent.map(|sent| rate(sent.per_second()));
+    sent.unwrap_or_default()
 }
 
 fn for_mermaid(text: &str) -> String {
@@ -103,6 +109,7 @@ pub(super) fn mermaid(graph: &Graph) -> String {
         let arrow = match edge.kind {
             Kind::Publishes | Kind::Subscribes => "-->",
             Kind::Serves | Kind::Calls => "==>",
+            Kind::Sends => &format!("-->|{}|", often(edge)),
             Kind::Supervises => "-. supervises .->",
             Kind::Waits => "-. waits for .->",
         };
@@ -141,6 +148,7 @@ pub(super) fn dot(graph: &Graph) -> String {
         let style = match edge.kind {
             Kind::Publishes | Kind::Subscribes => "",
             Kind::Serves | Kind::Calls => " [style=bold]",
+            Kind::Sends => &format!(" [color=blue, label=\"{}\"]", often(edge)),
             Kind::Supervises => " [style=dashed, label=\"supervises\"]",
             Kind::Waits => " [style=dashed, color=red, label=\"waits for\"]",
         };
@@ -167,15 +175,18 @@ mod tests {
     p1["größe"]
   end
   subgraph n1["right[2]"]
-    p3["program"]
+    p4["program"]
+    p3["sink"]
   end
   t0(["a #34;b#34;; #60;c#62; #92; #35;1 | {d}"])
   s0{{"add"}}
   p0 --> t0
   t0 --> p1
-  t0 --> p3
+  t0 --> p4
   s0 ==> p0
-  p3 ==> s0
+  p4 ==> s0
+  p4 -->|2.50 Hz| p3
+  p0 -->|12.5 kHz| p1
   p0 -. supervises .-> p1
   p1 -. waits for .-> p0
 "##;
@@ -191,6 +202,10 @@ mod tests {
         );
         assert!(
             text.contains("  p1 -> p0 [style=dashed, color=red, label=\"waits for\"];"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  p0 -> p1 [color=blue, label=\"12.5 kHz\"];"),
             "{text}"
         );
         assert_eq!(text.matches('{').count(), text.matches('}').count());

@@ -12,26 +12,34 @@ mod tree;
 use crate::arguments::Arguments as Global;
 use crate::failure::Outcome;
 use crate::output::{self, note};
-use crate::session::Session;
+use crate::session::{LOOK_LIMIT, Session};
 use crate::world::{Of, World, is_internal};
 use clap::{Args, ValueEnum};
-use mproc::{NodeReport, Pattern};
-use serde::Serialize;
+use mproc::{NodeReport, Pattern, SendSnapshot, SurveyOptions};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
+use std::time::Duration;
 
-/// Shows who sends to whom: processors by node, topics, services, and who waits for whom now.
+/// Shows who sends to whom: processors by node, topics, services, direct messages, and who waits for whom now.
 ///
 /// "program" stands for what a program does outside of processors. This command's own node is left out.
 ///
+/// Programs do not note who sends direct messages to whom, so this command has them watch for a second (--watch). What is
+/// shown as sent was sent in that time, with its rate; calls of processors and messages that are handed on are among it. Whoever
+/// sends seldom may be missing.
+///
 /// With --format json: an object with "nodes" (each with its "processors"), "topics", "services" and "edges". An edge has a "kind"
-/// (publishes, subscribes, serves, calls, supervises, waits) and two ends, "from" and "to"; an end is an object with "node" and
-/// "processor" (null for the program), with "topic", or with "service". What flows, flows from "from" to "to".
+/// (publishes, subscribes, serves, calls, sends, supervises, waits) and two ends, "from" and "to"; an end is an object with "node"
+/// and "processor" (null for the program), with "topic", or with "service". What flows, flows from "from" to "to". One of
+/// kind "sends" has a "count" and "per_second".
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   mproc graph
   mproc graph 'robot/**'                      only these topics and services
+  mproc graph --watch 10                      also who sends seldom
   mproc graph --format dot | dot -Tsvg > graph.svg
   mproc graph --format mermaid > graph.mmd
   mproc graph --format json | jq '.edges[] | select(.kind == \"waits\")'")]
@@ -42,6 +50,9 @@ pub(crate) struct Arguments {
     /// Which form.
     #[arg(long, short, value_enum, default_value = "text", value_name = "FORM")]
     format: Format,
+    /// For how many seconds to watch who sends direct messages to whom, at most 60; 0: not at all.
+    #[arg(long, default_value = "1", value_parser = watch, value_name = "SECONDS")]
+    watch: Duration,
     /// Also what is under "mproc/".
     #[arg(long)]
     internal: bool,
@@ -62,19 +73,38 @@ fn pattern(text: &str) -> Result<Pattern, String> {
     Pattern::new(text).map_err(|error| error.to_string())
 }
 
+fn watch(text: &str) -> Result<Duration, String> {
+    let time = output::seconds(text).ok();
+    time.filter(|time| *time <= Duration::from_secs(60))
+        .ok_or_else(|| "it must be between 0 and 60 seconds".to_owned())
+}
+
 pub(crate) fn run(arguments: &Arguments, global: &Global) -> Outcome {
     let session = Session::join(global)?;
-    let world = session.look()?;
+    if !arguments.watch.is_zero() && std::io::stderr().is_terminal() {
+        let time = output::duration(arguments.watch);
+        note(&format!("watching for {time} who sends to whom"));
+    }
+    let options = SurveyOptions::new().limit(LOOK_LIMIT);
+    let world = session.look_with(options.watch_sends(arguments.watch))?;
     let shows = |name: &str| {
         (arguments.internal || !is_internal(name))
             && arguments.pattern.as_ref().is_none_or(|p| p.matches(name))
     };
-    let graph = Graph::of(&world, arguments.pattern.is_some(), shows);
+    let graph = Graph::of(
+        &world,
+        arguments.pattern.is_some(),
+        arguments.internal,
+        shows,
+    );
     for silent in &world.silent {
         note(&format!(
             "process {} does not answer: {}",
             silent.pid, silent.why
         ));
+    }
+    if !arguments.watch.is_zero() {
+        note_what_is_missing(&world);
     }
     let text = match arguments.format {
         _ if arguments.json => return output::json(&graph),
@@ -87,6 +117,23 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Outcome {
     write!(out, "{text}")?;
     out.flush()?;
     Ok(())
+}
+
+/// Of direct messages.
+fn note_what_is_missing(world: &World) {
+    for node in &world.nodes {
+        let label = World::label(node);
+        match &node.snapshot.sends {
+            None => note(&format!(
+                "{label} does not say who sends to whom: it was built with an earlier version of mproc, or is watched by others"
+            )),
+            Some(sends) if sends.more > 0 => note(&format!(
+                "{label}: {} more messages were sent, between pairs that are not shown",
+                sends.more
+            )),
+            Some(_) => {}
+        }
+    }
 }
 
 /// Who sends what to whom.
@@ -124,6 +171,35 @@ struct Edge {
     kind: Kind,
     from: End,
     to: End,
+    /// Of messages that were watched.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    sent: Option<Sent>,
+}
+
+/// How many messages were sent, and in what time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Sent {
+    count: u64,
+    window_ns: u64,
+}
+
+impl Sent {
+    fn per_second(self) -> f64 {
+        // A window that was over at once has no rate.
+        match self.window_ns {
+            0 => 0.0,
+            ns => self.count as f64 * 1e9 / ns as f64,
+        }
+    }
+}
+
+impl Serialize for Sent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("count", &self.count)?;
+        map.serialize_entry("per_second", &self.per_second())?;
+        map.end()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -133,6 +209,7 @@ enum Kind {
     Subscribes,
     Serves,
     Calls,
+    Sends,
     Supervises,
     Waits,
 }
@@ -164,11 +241,22 @@ impl End {
 
 impl Graph {
     /// `is_filtered`: processors that have nothing to do with what is shown are left out.
-    fn of(world: &World, is_filtered: bool, shows: impl Fn(&str) -> bool) -> Self {
+    fn of(
+        world: &World,
+        is_filtered: bool,
+        with_internal: bool,
+        shows: impl Fn(&str) -> bool,
+    ) -> Self {
         let mut graph = Self::default();
         let mut edges = BTreeSet::new();
         let mut add = |kind, from, to| {
-            edges.insert(Edge { kind, from, to });
+            let sent = None;
+            edges.insert(Edge {
+                kind,
+                from,
+                to,
+                sent,
+            });
         };
         for view in world.topics() {
             let is_used = !(view.publishers.is_empty() && view.subscriptions.is_empty());
@@ -246,6 +334,9 @@ impl Graph {
                 processors,
             });
         }
+        for node in &world.nodes {
+            edges.extend(sends_of(node, with_internal));
+        }
         graph.edges = edges.into_iter().collect();
         if is_filtered {
             graph.keep_only_neighbours();
@@ -266,7 +357,8 @@ impl Graph {
 
     /// Leaves only who publishes, subscribes, serves or calls, and what is between those.
     fn keep_only_neighbours(&mut self) {
-        let is_flow = |edge: &&Edge| !matches!(edge.kind, Kind::Supervises | Kind::Waits);
+        let is_flow =
+            |edge: &&Edge| !matches!(edge.kind, Kind::Sends | Kind::Supervises | Kind::Waits);
         let flows = self.edges.iter().filter(is_flow);
         let ends: BTreeSet<End> = flows.flat_map(|e| [e.from.clone(), e.to.clone()]).collect();
         self.edges
@@ -300,6 +392,29 @@ impl Graph {
     }
 }
 
+/// What was sent in a node while it was watched.
+fn sends_of(node: &NodeReport, with_internal: bool) -> Vec<Edge> {
+    let Some(sends) = &node.snapshot.sends else {
+        return Vec::new();
+    };
+    let is_shown = |send: &&SendSnapshot| {
+        let mut ends = [send.from.as_deref(), Some(&*send.to)]
+            .into_iter()
+            .flatten();
+        with_internal || !ends.any(is_internal)
+    };
+    let edge = |send: &SendSnapshot| Edge {
+        kind: Kind::Sends,
+        from: End::of(node, send.from.as_deref()),
+        to: End::of(node, Some(&send.to)),
+        sent: Some(Sent {
+            count: send.count,
+            window_ns: sends.window_ns,
+        }),
+    };
+    sends.pairs.iter().filter(is_shown).map(edge).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,7 +438,19 @@ mod tests {
         let service = || End::Service {
             service: "add".to_owned(),
         };
-        let edge = |kind, from, to| Edge { kind, from, to };
+        let edge = |kind, from, to| Edge {
+            kind,
+            from,
+            to,
+            sent: None,
+        };
+        let sends = |from, to, count| Edge {
+            sent: Some(Sent {
+                count,
+                window_ns: 2_000_000_000,
+            }),
+            ..edge(Kind::Sends, from, to)
+        };
         let of = |id: &str, label: &str, processors: &[&str]| NodeOf {
             id: id.to_owned(),
             label: label.to_owned(),
@@ -332,7 +459,7 @@ mod tests {
         Graph {
             nodes: vec![
                 of("id1", "left[1]", &["end", "größe"]),
-                of("id2", "right[2]", &[]),
+                of("id2", "right[2]", &["sink"]),
             ],
             topics: vec![TopicOf {
                 name: "a \"b\"; <c> \\ #1 | {d}".to_owned(),
@@ -348,7 +475,9 @@ mod tests {
                 edge(Kind::Subscribes, topic(), processor("id1", "größe")),
                 edge(Kind::Subscribes, topic(), program.clone()),
                 edge(Kind::Serves, service(), processor("id1", "end")),
-                edge(Kind::Calls, program, service()),
+                edge(Kind::Calls, program.clone(), service()),
+                sends(program, processor("id2", "sink"), 5),
+                sends(processor("id1", "end"), processor("id1", "größe"), 25_000),
                 edge(
                     Kind::Supervises,
                     processor("id1", "end"),
@@ -372,5 +501,28 @@ mod tests {
             "to": {"node": "id1", "processor": "größe"},
         });
         assert_eq!(json, wanted);
+    }
+
+    #[test]
+    fn what_was_sent_has_a_count_and_a_rate() {
+        let json = serde_json::to_value(&odd().edges[6]).unwrap();
+        let wanted = serde_json::json!({
+            "kind": "sends",
+            "from": {"node": "id1", "processor": "end"},
+            "to": {"node": "id1", "processor": "größe"},
+            "count": 25_000,
+            "per_second": 12_500.0,
+        });
+        assert_eq!(json, wanted);
+    }
+
+    #[test]
+    fn a_watch_is_between_nothing_and_a_minute() {
+        assert_eq!(watch("0"), Ok(Duration::ZERO));
+        assert_eq!(watch("0.5s"), Ok(Duration::from_millis(500)));
+        assert_eq!(watch("60"), Ok(Duration::from_secs(60)));
+        for nonsense in ["61", "-1", "", "soon", "NaN", "1e300"] {
+            assert!(watch(nonsense).is_err(), "{nonsense}");
+        }
     }
 }

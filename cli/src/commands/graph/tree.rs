@@ -1,7 +1,7 @@
 //! The graph as text: for each node its processors, and what each does.
 
 use super::{Edge, End, Graph, Kind};
-use crate::output::safe;
+use crate::output::{rate, safe};
 use std::fmt::Write as _;
 
 /// What one end of a node does: a line each.
@@ -43,6 +43,10 @@ fn deeds(graph: &Graph, me: &End) -> Vec<String> {
             }
             Kind::Calls if is_from => {
                 format!("calls {to}{}", arrow("->", after(Kind::Serves, &edge.to)))
+            }
+            Kind::Sends if is_from => {
+                let often = edge.sent.map(|sent| rate(sent.per_second()));
+                format!("sends to {to}  {}", often.unwrap_or_default())
             }
             Kind::Supervises if is_from => format!("supervises {to}"),
             Kind::Waits if is_from => format!("WAITS for {to}"),
@@ -104,15 +108,18 @@ mod tests {
 ├─ end
 │  ├─ publishes a "b"; <c> \ #1 | {d}  -> left[1]/größe, right[2]/program
 │  ├─ serves add  <- right[2]/program
+│  ├─ sends to left[1]/größe  12.5 kHz
 │  └─ supervises left[1]/größe
 └─ größe
    ├─ subscribes a "b"; <c> \ #1 | {d}  <- left[1]/end
    └─ WAITS for left[1]/end
 
 right[2]
+├─ sink
 └─ program
    ├─ subscribes a "b"; <c> \ #1 | {d}  <- left[1]/end
-   └─ calls add  -> left[1]/end
+   ├─ calls add  -> left[1]/end
+   └─ sends to right[2]/sink  2.50 Hz
 "##;
         assert_eq!(super::text(&odd()), wanted);
     }

@@ -10,8 +10,9 @@ mod waiting;
 use super::{Processes, ProcessesOptions};
 use crate::codec::CodecKind;
 use crate::id::{SubscriptionId, TopicId};
+use crate::inspect::SendsSnapshot;
 use crate::transport::*;
-use mproc_runtime::{Error, ErrorKind, LaneBell, WhenFull};
+use mproc_runtime::{Error, ErrorKind, LaneBell, SendWatch, WhenFull};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -79,8 +80,11 @@ fn nobody() -> std::sync::Weak<dyn Neighbourhood> {
     struct Nobody;
     impl Neighbourhood for Nobody {
         fn publishers_changed(&self, _: TopicId) {}
-        fn report(&self) -> Result<Vec<u8>, String> {
+        fn report(&self, _: Option<SendsSnapshot>) -> Result<Vec<u8>, String> {
             Err("nobody is asked".into())
+        }
+        fn watch_sends(&self) -> Option<SendWatch> {
+            None
         }
     }
     std::sync::Weak::<Nobody>::new()
