@@ -96,10 +96,11 @@ pub use mproc_pubsub::{
 };
 pub use mproc_pubsub::{Client, ServeOptions, Served, ServiceError, ServiceSnapshot, Services};
 pub use mproc_pubsub::{
-    GoalHandle, TaskClient, TaskCx, TaskError, TaskFeedback, TaskOptions, TaskServer,
+    ConnectionSnapshot, NodeInfo, NodeReport, PatternSnapshot, SendsSnapshot, SilentNode, Snapshot,
+    Survey, SurveyOptions,
 };
 pub use mproc_pubsub::{
-    NodeInfo, NodeReport, SendsSnapshot, SilentNode, Snapshot, Survey, SurveyOptions,
+    GoalHandle, TaskClient, TaskCx, TaskError, TaskFeedback, TaskOptions, TaskServer,
 };
 pub use mproc_pubsub::{Raw, RawClient, RawPublisher, Schema, SchemaError, TypeInfo};
 pub use mproc_runtime::{

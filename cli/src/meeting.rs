@@ -1,28 +1,127 @@
-//! Meeting subscribers that nobody tells of: taps (`echo`, `record`) belong to no topic of their node, so no report names them. They
-//! are met moments after a publisher is made.
+//! Meeting those who are to get the first value. A publisher that is new to the domain is matched moments after it is made, and what it
+//! publishes before reaches nobody.
+//!
+//! Whom to wait for is known from what the nodes have reported: their subscriptions, also to patterns, and their taps. A node makes a
+//! link for each of them, so that this node's own report says who is there.
 
-use mproc::{Error, ErrorKind, RawPublisher};
+use crate::session::Session;
+use crate::world::World;
+use mproc::{Error, ErrorKind, NodeReport, RawPublisher, TypeInfo};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Nobody came for so long: all are there.
-const QUIET: Duration = Duration::from_millis(50);
+/// How long to wait before it is looked again whether somebody has gone while another came.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// How often to wait for one more.
-const ROUNDS: usize = 20;
+/// How many subscriptions each node has that a publisher is going to meet, by the node's id.
+pub(crate) type Expected = BTreeMap<String, usize>;
 
-/// Waits until no further subscription joins these publishers, a second at most.
-pub(crate) fn settle(publishers: &[&RawPublisher]) -> Result<(), Error> {
-    let count = || -> usize { publishers.iter().map(|p| p.subscriber_count()).sum() };
-    let Some(first) = publishers.first() else {
-        return Ok(());
-    };
-    for _ in 0..ROUNDS {
-        let before = count();
-        match first.wait_for_subscribers(first.subscriber_count() + 1, QUIET) {
-            Err(error) if error.kind() == ErrorKind::Timeout && count() == before => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::Timeout => {}
-            met => met?,
+/// Who will get values of this type on `topic`, as far as nodes have reported. Taps are among them.
+pub(crate) fn expected(world: &World, topic: &str, info: &TypeInfo) -> Expected {
+    let counts = world.nodes.iter().map(|node| {
+        let count = subscriptions_of(node, topic, info).len();
+        (node.node.id.clone(), count)
+    });
+    counts.filter(|(_, count)| *count > 0).collect()
+}
+
+/// The subscriptions of a node that samples of `topic` come to, each once.
+fn subscriptions_of<'a>(
+    node: &'a NodeReport,
+    topic: &'a str,
+    info: &TypeInfo,
+) -> BTreeSet<mproc::SubscriptionId> {
+    let snapshot = &node.snapshot;
+    let fits = |type_hash, codec| type_hash == info.type_hash && codec == info.codec;
+    let mut found = BTreeSet::new();
+    // Over connections samples arrive at other topics of the node, too; but not at patterns of a type, nor at messages.
+    let mut reached = vec![topic];
+    let mut at = 0;
+    while at < reached.len() {
+        let name = reached[at];
+        let declared = snapshot.topics.iter();
+        let declared = declared.filter(|of| of.name == name && fits(of.type_hash, of.codec));
+        let own = declared.flat_map(|of| &of.subscriptions);
+        let own = own.filter(|s| s.node.is_none() && !s.closed && !is_of_pattern(node, s.id));
+        found.extend(own.map(|s| s.id));
+        let patterns = snapshot.patterns.iter();
+        let patterns = patterns.filter(|p| at == 0 || p.subscription.tap);
+        let patterns = patterns.filter(|p| !p.subscription.closed && p.wants(name, info));
+        found.extend(patterns.map(|p| p.subscription.id));
+        for connection in snapshot.connections.iter().filter(|c| c.from == name) {
+            if !reached.contains(&connection.to.as_str()) {
+                reached.push(&connection.to);
+            }
+        }
+        at += 1;
+    }
+    found
+}
+
+fn is_of_pattern(node: &NodeReport, id: mproc::SubscriptionId) -> bool {
+    let mut patterns = node.snapshot.patterns.iter();
+    patterns.any(|pattern| pattern.subscription.id == id)
+}
+
+/// A publisher, and whom it is going to meet.
+#[derive(Debug)]
+pub(crate) struct Meeting<'a> {
+    pub(crate) publisher: &'a RawPublisher,
+    pub(crate) expected: Expected,
+}
+
+/// Waits until all have met whom they expect, at most so long. Says how many were not met.
+///
+/// The error: it was interrupted, or the node has ended.
+pub(crate) fn meet(
+    session: &Session,
+    meetings: &[Meeting<'_>],
+    limit: Duration,
+) -> Result<usize, Error> {
+    let deadline = session.now() + limit;
+    let mut missing = 0;
+    for meeting in meetings {
+        let all = meeting.expected.values().sum();
+        let mut count = all;
+        loop {
+            let left = deadline.saturating_duration_since(session.now());
+            let met = meeting
+                .publisher
+                .wait_for_subscribers(count, left.min(LOOK_AGAIN));
+            let is_late = match met {
+                Ok(()) => false,
+                Err(error) if error.kind() == ErrorKind::Timeout => left <= LOOK_AGAIN,
+                Err(error) => return Err(error),
+            };
+            // Counted before it is looked: whoever comes later is waited for again.
+            count = meeting.publisher.subscriber_count() + 1;
+            let absent = absent(session, meeting);
+            if absent == 0 && count > all {
+                break;
+            }
+            if is_late {
+                missing += absent.max(1);
+                break;
+            }
         }
     }
-    Ok(())
+    Ok(missing)
+}
+
+/// How many of those that are expected are not among this node's links.
+fn absent(session: &Session, meeting: &Meeting<'_>) -> usize {
+    if meeting.expected.is_empty() {
+        return 0;
+    }
+    let topics = session.snapshot().topics;
+    let name = meeting.publisher.topic();
+    let own = topics.iter().filter(|topic| topic.name == name);
+    let links: Vec<_> = own.flat_map(|topic| &topic.subscriptions).collect();
+    let absent = meeting.expected.iter().map(|(id, expected)| {
+        let is_theirs = |link: &&&mproc::SubscriptionSnapshot| {
+            !link.closed && link.node.as_deref() == Some(id.as_str())
+        };
+        expected.saturating_sub(links.iter().filter(is_theirs).count())
+    });
+    absent.sum()
 }

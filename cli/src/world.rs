@@ -2,8 +2,8 @@
 
 use crate::failure::{Failure, Outcome, nearest};
 use mproc::{
-    NodeReport, PublisherSnapshot, ServiceSnapshot, SilentNode, SubscriptionSnapshot, Survey,
-    TopicSnapshot, TypeInfo,
+    CodecKind, NodeReport, PatternSnapshot, PublisherSnapshot, ServiceSnapshot, SilentNode,
+    SubscriptionSnapshot, Survey, TopicSnapshot, TypeInfo,
 };
 use std::collections::BTreeMap;
 
@@ -34,14 +34,52 @@ pub(crate) struct TopicView<'a> {
     pub(crate) publishers: Vec<Of<'a, PublisherSnapshot>>,
     /// As the subscribers' own nodes count them.
     pub(crate) subscriptions: Vec<Of<'a, SubscriptionSnapshot>>,
+    /// Subscriptions to whatever matches, of nodes that have not declared the topic.
+    pub(crate) patterns: Vec<Of<'a, PatternSnapshot>>,
+    /// Those who look on: not counted among the subscriptions. As their own nodes count them, over all topics.
+    pub(crate) taps: Vec<Of<'a, PatternSnapshot>>,
     /// The ways from publishers to subscriptions of other nodes, as the publishers' nodes count them.
     pub(crate) links: Vec<Of<'a, SubscriptionSnapshot>>,
 }
 
-impl TopicView<'_> {
+impl<'a> TopicView<'a> {
     /// The type, as the first node that publishes says, else as the first that has declared it.
     pub(crate) fn info(&self) -> Option<&TypeInfo> {
         self.types.first()
+    }
+
+    /// How many subscriptions there are, without taps.
+    pub(crate) fn subscription_count(&self) -> usize {
+        self.subscriptions.len() + self.patterns.len()
+    }
+
+    /// Adds subscriptions of a node that match and belong to no topic.
+    fn add_patterns(&mut self, node: &'a NodeReport) {
+        let declared = self.declared.iter();
+        let own = declared.filter(|of| of.node.node.id == node.node.id);
+        let own: Vec<_> = own.flat_map(|of| &of.what.subscriptions).collect();
+        // The library's own topics do not leave their process.
+        let types: Vec<_> = self
+            .types
+            .iter()
+            .filter(|_| !is_internal(self.name))
+            .collect();
+        for what in &node.snapshot.patterns {
+            let is_tap = what.subscription.tap;
+            let is_of_node = own
+                .iter()
+                .any(|s| s.node.is_none() && s.id == what.subscription.id);
+            let leaves = |info: &TypeInfo| info.codec != CodecKind::Local;
+            let is_met = |info: &&TypeInfo| leaves(info) && what.wants(self.name, info);
+            if is_of_node && !is_tap || !is_of_node && !types.iter().any(is_met) {
+                continue;
+            }
+            let list = match is_tap {
+                true => &mut self.taps,
+                false => &mut self.patterns,
+            };
+            list.push(Of { node, what });
+        }
     }
 }
 
@@ -121,6 +159,8 @@ impl World {
                     declared: Vec::new(),
                     publishers: Vec::new(),
                     subscriptions: Vec::new(),
+                    patterns: Vec::new(),
+                    taps: Vec::new(),
                     links: Vec::new(),
                 });
                 let info = topic.info();
@@ -143,13 +183,19 @@ impl World {
                 for what in &topic.subscriptions {
                     let list = match what.node {
                         Some(_) => &mut view.links,
+                        // It is among the patterns of its node.
+                        None if what.tap => continue,
                         None => &mut view.subscriptions,
                     };
                     list.push(Of { node, what });
                 }
             }
         }
-        views.into_values().collect()
+        let mut views: Vec<_> = views.into_values().collect();
+        for view in &mut views {
+            self.nodes.iter().for_each(|node| view.add_patterns(node));
+        }
+        views
     }
 
     /// All services, by name.

@@ -21,6 +21,7 @@ use crate::snapshot::SubscriptionSnapshot;
 use crate::subscriber::{Closed, Evicted, Pushed, Subscriber};
 use mproc_runtime::queue::{Reserve, Waiter};
 use mproc_runtime::{DropCause, LaneBell, WhenFull};
+use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
@@ -65,16 +66,24 @@ impl Carry for Raw {
 /// A queue of `Q`, as a topic of another type sees it.
 pub(crate) struct Carrier<Q: Carry> {
     queue: Arc<Delivery<Q>>,
-    /// Of the topic.
-    info: Arc<TypeInfo>,
+    /// Of the topic, which may learn more of its type: a schema that is announced later.
+    info: Arc<Mutex<Arc<TypeInfo>>>,
 }
 
 impl<Q: Carry> Carrier<Q> {
-    pub(crate) fn new(queue: &Arc<Delivery<Q>>, info: &Arc<TypeInfo>) -> Self {
+    pub(crate) fn new(queue: &Arc<Delivery<Q>>, info: &Arc<Mutex<Arc<TypeInfo>>>) -> Self {
         Self {
             queue: queue.clone(),
             info: info.clone(),
         }
+    }
+
+    fn carry<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        body: &Arc<dyn Body<T>>,
+    ) -> Arc<dyn Body<Q>> {
+        let info = self.info.lock().clone();
+        Q::carry(body.clone(), &info)
     }
 }
 
@@ -88,7 +97,7 @@ impl<T: ?Sized + Send + Sync + 'static, Q: Carry> Subscriber<T> for Carrier<Q> {
     }
 
     fn wants(&self, body: &Arc<dyn Body<T>>) -> bool {
-        !self.queue.must_be_asked() || self.queue.wants(&Q::carry(body.clone(), &self.info))
+        !self.queue.must_be_asked() || self.queue.wants(&self.carry(body))
     }
 
     fn try_reserve(&self) -> Reserve {
@@ -115,7 +124,7 @@ impl<T: ?Sized + Send + Sync + 'static, Q: Carry> Subscriber<T> for Carrier<Q> {
         prepared: &Prepared,
         evicted: &mut Evicted<T>,
     ) -> Pushed {
-        let carried = Q::carry(body.clone(), &self.info);
+        let carried = self.carry(body);
         let mut of_queue = Evicted::default();
         let pushed = self
             .queue

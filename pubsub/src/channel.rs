@@ -14,6 +14,7 @@ use crate::graph::Graph;
 use crate::id::{PublisherId, SubscriptionId, TopicId};
 use crate::leases::InFlight;
 use crate::prepared::Prepared;
+use crate::raw;
 use crate::reader::Reader;
 use crate::sample::{Body, Gap, Held, Item, Receipt, Sample};
 use crate::snapshot::SubscriptionSnapshot;
@@ -423,6 +424,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Channel<T> {
             id: self.id,
             owner: None,
             node: None,
+            tap: raw::is_tap::<T>(),
             when_full: self.settings.when_full,
             capacity: self.settings.capacity as u64,
             paused: false,

@@ -25,6 +25,7 @@ use crate::publisher::{OnClose, PublisherCore};
 use crate::sample::Body;
 use crate::subscriber::{Closed, Evicted, Pushed, Subscriber};
 use crate::topic_core::{Subscribers, TopicState};
+use crate::waiting::Wait;
 use mproc_runtime::queue::{Reserve, Waiter};
 use mproc_runtime::{DropCause, Error, Keeper, WhenFull};
 use parking_lot::MutexGuard;
@@ -355,6 +356,8 @@ pub(crate) struct Passage<T: ?Sized + 'static> {
     waiting: Option<(Arc<dyn Subscriber<T>>, Waiter)>,
     /// Wakes it when its publisher is closed.
     on_close: OnClose,
+    /// Shows in snapshots whom it waits for.
+    shown: Wait,
 }
 
 impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
@@ -370,11 +373,29 @@ impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
             considered: Vec::new(),
             waiting: None,
             on_close: publisher.on_close(),
+            shown: publisher.wait(),
         }
     }
 
     /// Goes on as far as it can. If it is blocked, `waker` is woken when it is worth calling again.
     pub(crate) fn advance(
+        &mut self,
+        publisher: &PublisherCore<T>,
+        waker: &Waker,
+    ) -> Result<Delivered, Blocked<T>> {
+        let advanced = self.go_on(publisher, waker);
+        match &advanced {
+            Err(Blocked::Full(full)) => self.shown.wait_for(full.id(), || on(&**full)),
+            Err(Blocked::Memory(short)) => {
+                let on = || format!("{} (memory)", short.label());
+                self.shown.wait_for(short.id(), on);
+            }
+            _ => self.shown.go_on(),
+        }
+        advanced
+    }
+
+    fn go_on(
         &mut self,
         publisher: &PublisherCore<T>,
         waker: &Waker,
@@ -510,6 +531,14 @@ impl<T: ?Sized + Send + Sync + 'static> Passage<T> {
             prepared: &self.prepared,
         };
         commit(publisher, state, ways, &self.body, in_flight.as_ref())
+    }
+}
+
+/// Whom a publish waits for: a processor by its name, as in other waits.
+fn on<T: ?Sized>(full: &dyn Subscriber<T>) -> String {
+    match full.owner() {
+        Some(bell) => bell.processor_name().as_str().to_owned(),
+        None => full.label(),
     }
 }
 

@@ -11,25 +11,25 @@ use crate::domain::DomainOptions;
 use crate::events::{EVENTS, Event};
 use crate::forked::{Origin, forked};
 use crate::id::{SubscriptionId, TopicId};
-use crate::inspect::SendsSnapshot;
+use crate::inspect::{ConnectionSnapshot, PatternSnapshot, SendsSnapshot};
 use crate::leases::Gate;
 use crate::monitor::{Monitor, Telling};
 use crate::msg::Msg;
 use crate::pattern::Pattern;
 use crate::processes::Processes;
 use crate::publisher::{Publisher, PublisherOptions};
-use crate::raw::{self, AsBytes, Raw};
+use crate::raw::{self, AsBytes, Raw, TypeInfo};
 use crate::reader::RemoteNodes;
 use crate::remote::{self, AsMessages, OfPattern, OfTopic, Receiver, Seeker};
 use crate::remote_link::RemoteLink;
 use crate::services::{Registry, ServiceSnapshot};
-use crate::snapshot::{DomainSnapshot, TopicSnapshot};
+use crate::snapshot::{DomainSnapshot, SubscriptionSnapshot, TopicSnapshot};
 use crate::subscriber::{Afterwards, Closed, Joining, Late, Subscriber};
 use crate::subscription::{Subscription, SubscriptionOptions};
 use crate::topic::{self, Topic};
 use crate::topic_core::{AnyTopic, TopicCore, type_label};
 use crate::transport::{Neighbourhood, Sought, Transport};
-use mproc_runtime::{Error, ErrorKind, Name, Runtime, RuntimeCore, SendWatch};
+use mproc_runtime::{Error, ErrorKind, Name, Runtime, RuntimeCore, SendWatch, WaitSnapshot};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -109,6 +109,9 @@ struct PatternSubscription {
     attach: Attach,
     /// Closes its queue: the node has ended.
     close: Box<dyn Fn() + Send + Sync>,
+    /// The type that topics must have, if one is wanted.
+    info: Option<TypeInfo>,
+    snapshot: Box<dyn Fn() -> SubscriptionSnapshot + Send + Sync>,
 }
 
 /// The first segment of the names of the library's own topics: patterns match these only if they begin with it.
@@ -719,7 +722,12 @@ impl Graph {
         let label = pattern.to_string();
         let matches = Arc::new(Matches::Names(pattern));
         self.monitor_matching(&matches, label, delivery);
-        let is_closed = self.attach_where(matches.clone(), delivery, attach);
+        let info = match delivery.codec() {
+            Some(codec) => (codec.hash(), codec.kind()),
+            None => (0, CodecKind::Local),
+        };
+        let info = TypeInfo::new(std::any::type_name::<T>(), info.0, info.1);
+        let is_closed = self.attach_where(matches.clone(), delivery, attach, Some(info));
         is_closed.map_err(|()| has_ended(cannot))?;
         let Some(codec) = delivery.codec() else {
             return Ok(());
@@ -746,7 +754,7 @@ impl Graph {
         let matches = Arc::new(matches);
         let label = topic::label("", delivery.topic_id());
         self.monitor_matching(&matches, label, delivery);
-        self.attach_where(matches.clone(), delivery, attach)
+        self.attach_where(matches.clone(), delivery, attach, None)
             .map_err(|()| has_ended("cannot subscribe to messages".to_owned()))?;
         let graph = Arc::downgrade(self);
         self.seek(runtime, "", || {
@@ -770,7 +778,7 @@ impl Graph {
         let attach: Attach = Box::new(move |topic| Some(topic.add_raw(&queue)));
         let matches = Arc::new(matches);
         self.monitor_matching(&matches, label.to_owned(), delivery);
-        self.attach_where(matches.clone(), delivery, attach)
+        self.attach_where(matches.clone(), delivery, attach, None)
             .map_err(|()| has_ended(format!("cannot tap {label:?}")))?;
         let graph = Arc::downgrade(self);
         self.seek(runtime, "", || {
@@ -801,8 +809,10 @@ impl Graph {
         matches: Arc<Matches>,
         delivery: &Arc<Delivery<T>>,
         attach: Attach,
+        info: Option<TypeInfo>,
     ) -> Result<(), ()> {
         let (id, queue) = (delivery.id_of(), delivery.clone());
+        let shown = delivery.clone();
         self.check_here().map_err(drop)?;
         let mut after = Afterwards::default();
         let mut joins: Vec<Join> = Vec::new();
@@ -823,6 +833,8 @@ impl Graph {
                 matches,
                 attach,
                 close: Box::new(move || queue.close(Closed::Unsubscribed)),
+                info,
+                snapshot: Box::new(move || shown.snapshot()),
             });
             for (topic, late) in &mut joins {
                 wiring.relink(topic.id(), Some(&mut **late), &mut after);
@@ -1078,6 +1090,44 @@ impl Graph {
             let _other_was_first = self.events.set(publisher);
         }
         Ok(())
+    }
+
+    /// Subscriptions to whatever matches, in the order in which they were made.
+    pub(crate) fn pattern_snapshots(&self) -> Vec<PatternSnapshot> {
+        if !self.origin.is_here() {
+            return Vec::new();
+        }
+        let wiring = self.wiring.lock();
+        let patterns = wiring.patterns.iter().map(|of| PatternSnapshot {
+            pattern: of.matches.to_string(),
+            info: of.info.clone(),
+            subscription: (of.snapshot)(),
+        });
+        patterns.collect()
+    }
+
+    /// Which topics are connected, by name.
+    pub(crate) fn connection_snapshots(&self) -> Vec<ConnectionSnapshot> {
+        if !self.origin.is_here() {
+            return Vec::new();
+        }
+        let wiring = self.wiring.lock();
+        let name = |id| wiring.names.get(id).cloned();
+        let connections = wiring.connections.iter().filter_map(|(from, to)| {
+            let (from, to) = (name(from)?, name(to)?);
+            Some(ConnectionSnapshot { from, to })
+        });
+        let mut connections: Vec<_> = connections.collect();
+        connections.sort_by(|a, b| (&a.from, &a.to).cmp(&(&b.from, &b.to)));
+        connections
+    }
+
+    pub(crate) fn publishes_that_wait(&self) -> Vec<WaitSnapshot> {
+        if !self.origin.is_here() {
+            return Vec::new();
+        }
+        let topics: Vec<_> = self.wiring.lock().topics.values().cloned().collect();
+        topics.iter().flat_map(|topic| topic.waits()).collect()
     }
 
     /// Every topic, by name.

@@ -59,6 +59,7 @@ mod topic;
 mod topic_core;
 mod tracked;
 mod transport;
+mod waiting;
 mod watches;
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
@@ -76,7 +77,8 @@ pub use fan_out::{Delivered, Refusal};
 pub use graph::Graph;
 pub use id::{PublisherId, SubscriptionId, TopicId};
 pub use inspect::{
-    NodeInfo, NodeReport, SendsSnapshot, SilentNode, Snapshot, Survey, SurveyOptions,
+    ConnectionSnapshot, NodeInfo, NodeReport, PatternSnapshot, SendsSnapshot, SilentNode, Snapshot,
+    Survey, SurveyOptions,
 };
 pub use linger::Linger;
 pub use loan::Loan;

@@ -14,9 +14,10 @@ use crate::subscriber::Subscriber;
 use crate::topic_core::{AnyTopic, TopicCore, TopicState, label_as_name};
 use crate::tracked::OnPublish;
 use crate::transport::Outlet;
+use crate::waiting::{self, Waiting};
 use mproc_runtime::{
-    Attempt, DropCause, Error, ErrorKind, Fault, Name, OutboxKey, Runtime, Undelivered, hook,
-    outbox_holds, spill_undelivered,
+    Attempt, DropCause, Error, ErrorKind, Fault, Name, OutboxKey, Runtime, Undelivered,
+    WaitSnapshot, hook, outbox_holds, spill_undelivered,
 };
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -85,6 +86,7 @@ pub(crate) struct PublisherStatus {
     on_close: Mutex<Vec<Waker>>,
     /// Those whose values stand behind others in a handler's outbox.
     behind_outbox: Mutex<Vec<Waker>>,
+    waiting: Arc<Waiting>,
 }
 
 impl PublisherStatus {
@@ -105,6 +107,13 @@ impl PublisherStatus {
     pub(crate) fn tell_closed(&self) {
         let waiting = std::mem::take(&mut *self.on_close.lock());
         waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Its publishes that wait. `topic` is what people call its topic.
+    pub(crate) fn waits(&self, topic: &str) -> Vec<WaitSnapshot> {
+        let owner = || self.owner.get().map(|name| name.as_str().to_owned());
+        let name = || owner().unwrap_or_else(|| format!("publisher of {topic:?}"));
+        self.waiting.snapshot(name)
     }
 
     pub(crate) fn snapshot(&self) -> PublisherSnapshot {
@@ -166,6 +175,11 @@ pub(crate) struct PublisherCore<T: ?Sized + Send + Sync + 'static> {
 impl<T: ?Sized + Send + Sync + 'static> PublisherCore<T> {
     pub(crate) fn is_closed(&self) -> bool {
         self.status.closed.load(Ordering::Acquire)
+    }
+
+    /// A publish of the calling thread that may wait.
+    pub(crate) fn wait(&self) -> waiting::Wait {
+        waiting::Wait::new(&self.status.waiting, &self.runtime)
     }
 
     pub(crate) fn on_close(&self) -> OnClose {
@@ -577,6 +591,7 @@ impl<T: ?Sized + Send + Sync + 'static> Publisher<T> {
             closed: AtomicBool::new(false),
             on_close: Mutex::default(),
             behind_outbox: Mutex::default(),
+            waiting: Arc::default(),
         });
         let waiters = {
             let mut state = topic.state.lock();

@@ -69,11 +69,16 @@ pub(crate) trait Receiver<T: ?Sized>: Send + Sync {
     fn look_outside(&self) -> bool;
 }
 
-fn terms(capacity: usize, when_full: WhenFull, max_leases: Option<usize>) -> Terms {
+fn terms<T: ?Sized + 'static>(
+    capacity: usize,
+    when_full: WhenFull,
+    max_leases: Option<usize>,
+) -> Terms {
     Terms {
         capacity,
         when_full,
         max_leases: max_leases.unwrap_or(MAX_LEASES),
+        is_tap: raw::is_tap::<T>(),
     }
 }
 
@@ -83,7 +88,7 @@ impl<T: ?Sized + Send + Sync + 'static> Receiver<T> for Delivery<T> {
     }
 
     fn terms(&self) -> Terms {
-        terms(self.capacity(), self.policy(), self.max_leases())
+        terms::<T>(self.capacity(), self.policy(), self.max_leases())
     }
 
     fn lane(&self) -> Option<LaneBell> {
@@ -109,7 +114,7 @@ impl<T: ?Sized + Send + Sync + 'static> Receiver<T> for Channel<T> {
     }
 
     fn terms(&self) -> Terms {
-        terms(self.capacity(), self.policy(), self.max_leases())
+        terms::<T>(self.capacity(), self.policy(), self.max_leases())
     }
 
     fn lane(&self) -> Option<LaneBell> {

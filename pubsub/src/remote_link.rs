@@ -393,6 +393,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for RemoteLink<T> {
             id: self.id,
             owner: Some(self.link.remote().label.clone()),
             node: Some(hex(&self.link.remote().node)),
+            tap: self.link.is_tap(),
             when_full: self.link.when_full(),
             capacity: self.link.capacity() as u64,
             paused: false,

@@ -96,6 +96,10 @@ pub struct SubscriptionSnapshot {
     /// The other node that it is of, by [`NodeInfo::id`](crate::NodeInfo::id); `None` for one of this node.
     #[serde(default)]
     pub node: Option<String>,
+    /// True for a [tap](crate::Graph::tap), of this node or another: it looks on, and nobody has to consume what it hears.
+    /// Of a tap at a node of an earlier version it is not known, and false.
+    #[serde(default)]
+    pub tap: bool,
     /// What it does when it is full.
     pub when_full: WhenFull,
     /// Its places.

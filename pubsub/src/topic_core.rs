@@ -16,7 +16,7 @@ use crate::snapshot::TopicSnapshot;
 use crate::subscriber::{Afterwards, Closed, Joining, Late, Subscriber};
 use crate::topic;
 use crate::transport::{Offered, Outlet, TopicKey};
-use mproc_runtime::{Name, Runtime};
+use mproc_runtime::{Name, Runtime, WaitSnapshot};
 use parking_lot::Mutex;
 use std::any::Any;
 use std::collections::VecDeque;
@@ -31,7 +31,7 @@ pub(crate) struct TopicCore<T: ?Sized + 'static> {
     pub(crate) id: TopicId,
     pub(crate) codec: &'static Codec<T>,
     /// What is known of its type by those who do not have it. The schema is that of the first who announced one.
-    pub(crate) info: Mutex<Arc<TypeInfo>>,
+    pub(crate) info: Arc<Mutex<Arc<TypeInfo>>>,
     /// It was declared without its type.
     pub(crate) is_raw: bool,
     pub(crate) state: Mutex<TopicState<T>>,
@@ -65,7 +65,7 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
             name: topic.name(),
             id: topic.id(),
             codec: topic.codec_ref(),
-            info: Mutex::new(Arc::new(topic.info())),
+            info: Arc::new(Mutex::new(Arc::new(topic.info()))),
             is_raw: topic.is_raw(),
             state: Mutex::new(TopicState {
                 subscribers: Arc::new([]),
@@ -119,7 +119,7 @@ impl<T: ?Sized + Send + Sync + 'static> TopicCore<T> {
             of_these.add_own(&late);
             return Box::new(late);
         }
-        let late = Late::<T>::new(Arc::new(Carrier::new(queue, &self.info())), capacity);
+        let late = Late::<T>::new(Arc::new(Carrier::new(queue, &self.info)), capacity);
         self.add_own(&late);
         Box::new(late)
     }
@@ -318,6 +318,8 @@ pub(crate) trait AnyTopic: Send + Sync {
     /// Closes its publishers and its own subscriptions: the node has ended.
     fn close_all(&self);
     fn snapshot(&self) -> TopicSnapshot;
+    /// Publishes that wait.
+    fn waits(&self) -> Vec<WaitSnapshot>;
 }
 
 impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
@@ -489,6 +491,12 @@ impl<T: ?Sized + Send + Sync + 'static> AnyTopic for TopicCore<T> {
             history,
             connected_to: Vec::new(),
         }
+    }
+
+    fn waits(&self) -> Vec<WaitSnapshot> {
+        let publishers = self.state.lock().publishers.clone();
+        let label = AnyTopic::label(self);
+        publishers.iter().flat_map(|p| p.waits(&label)).collect()
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct Terms {
     pub(crate) capacity: usize,
     pub(crate) when_full: WhenFull,
     pub(crate) max_leases: usize,
+    /// It looks on: for people, who ask who consumes a topic.
+    pub(crate) is_tap: bool,
 }
 
 /// Finds other nodes, and links topics with subscriptions.
@@ -138,6 +140,8 @@ pub(crate) trait OutLink: Send + Sync {
     fn outlet(&self) -> &Arc<dyn Outlet>;
     fn capacity(&self) -> usize;
     fn when_full(&self) -> WhenFull;
+    /// True if the other side has said that it is a tap.
+    fn is_tap(&self) -> bool;
     /// Who is at the other end.
     fn remote(&self) -> &Remote;
     /// Told whenever something came back while [`watch`](Self::watch) is on, and when the link is gone. Set once, before anything

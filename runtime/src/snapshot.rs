@@ -81,12 +81,15 @@ pub struct ProcessorSnapshot {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WaitSnapshot {
-    /// The processor that waits, or the driver whose thread does.
+    /// The processor that waits, or the driver whose thread does. For a publish outside of handlers the processor that has
+    /// made the publisher, else `publisher of "topic"`.
     pub who: String,
-    /// The processors for which it waits. Empty if nobody knows who will answer: the reply was promised for later.
+    /// The processors for which it waits. Empty if nobody knows who will answer: the reply was promised for later. What is no
+    /// processor of this node has a text with its topic: `process 1234 on "camera"`, `subscription 7 on "camera"`; with
+    /// `(memory)` behind it if it holds the memory that a publisher needs.
     pub on: Vec<String>,
     /// `call`: for an answer, inside a handler. `room`: for places in mailboxes or subscriptions, inside a handler or with its
-    /// outbox after it.
+    /// outbox after it; or in subscriptions, on another thread that publishes.
     pub why: String,
 }
 
@@ -101,6 +104,14 @@ pub struct SendSnapshot {
     pub to: String,
     /// How many.
     pub count: u64,
+}
+
+impl WaitSnapshot {
+    /// A wait that the layer above knows of.
+    pub fn new(who: String, on: Vec<String>, why: &str) -> Self {
+        let why = why.to_owned();
+        Self { who, on, why }
+    }
 }
 
 /// One driver.

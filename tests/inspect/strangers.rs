@@ -193,9 +193,15 @@ fn memory_that_is_no_report_is_told_and_touches_nothing_else() {
         })
     };
     let unreadable = |why: &str| assert!(why.starts_with("its report cannot be read: "), "{why}");
-    // Longer than the file, shorter, longer than any that is read, and numbers that overflow.
-    for bytes in [7, 5, 1 << 40, u64::MAX] {
+    // Longer than the file, shorter, and the longest that is read.
+    for bytes in [7, 5, 512 << 20] {
         unreadable(&sends(bytes, b"report".to_vec()));
+    }
+    // One that would fit into the memory of most machines is refused before it is looked at.
+    for bytes in [(512 << 20) + 1, 1 << 40, u64::MAX] {
+        let why = sends(bytes, b"report".to_vec());
+        let wanted = format!("it has {bytes} bytes, and at most 536870912 are read");
+        assert!(why.contains(&wanted), "{why}");
     }
     // No MessagePack; some that is no report; a list that claims four thousand million entries; maps in maps in maps.
     let deep = vec![0x81; 100_000];

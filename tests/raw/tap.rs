@@ -76,6 +76,63 @@ fn a_tap_takes_a_name_a_pattern_or_the_text_of_an_id() {
     });
 }
 
+/// A tap that was there before knew the type as it was declared first, for as long as it heard the topic.
+#[test]
+fn a_schema_that_is_announced_later_reaches_taps() {
+    const BARE: Topic<Pose> = Topic::plain("robot/pose");
+    both(|pair| {
+        let tap = pair.tap("robot/**");
+        let bare = pair.publisher(&BARE, 1);
+        bare.publish(POSE_OF_TWO).unwrap();
+        assert_eq!(recv(&tap).info().schema, None);
+        // A later publisher of the same topic, in the same program.
+        let later = pair.publish.publisher(&POSE).unwrap();
+        let schema = loop {
+            later.publish(POSE_OF_TWO).unwrap();
+            let sample = recv(&tap);
+            if sample.info().schema.is_some() || !pair.is_between() {
+                break sample.info().schema.clone();
+            }
+        };
+        assert_eq!(schema.as_deref(), Some(POSE_SCHEMA));
+        bare.publish(POSE_OF_TWO).unwrap();
+        let sample = recv(&tap);
+        assert_eq!(sample.info(), &POSE.info());
+        assert!(Schema::of(sample.info()).is_some());
+    });
+}
+
+#[test]
+fn snapshots_say_who_taps_on_both_sides() {
+    both(|pair| {
+        let tap = pair.tap("robot/**");
+        let _reader = pair.subscribe.subscription(&WORDS).unwrap();
+        let words = pair.publisher(&WORDS, 2);
+        words.publish(vec!["go".into()]).unwrap();
+        recv(&tap);
+
+        let topics = pair.publish.snapshot().topics;
+        let topic = topics.iter().find(|topic| topic.name == "robot/words");
+        let subscriptions = &topic.unwrap().subscriptions;
+        let taps: Vec<_> = subscriptions.iter().filter(|s| s.tap).collect();
+        assert_eq!((subscriptions.len(), taps.len()), (2, 1));
+        assert_eq!((taps[0].capacity, taps[0].offered), (64, 1));
+        let tapping = pair.subscribe.info().id;
+        let node = pair.is_between().then_some(tapping);
+        assert_eq!(taps[0].node, node);
+
+        let patterns = pair.subscribe.snapshot().patterns;
+        let [pattern] = &patterns[..] else {
+            panic!("{patterns:?}");
+        };
+        let counts = &pattern.subscription;
+        assert_eq!((pattern.pattern.as_str(), counts.tap), ("robot/**", true));
+        assert_eq!((counts.capacity, counts.taken, counts.queued), (64, 1, 0));
+        drop(tap);
+        assert_eq!(pair.subscribe.snapshot().patterns, []);
+    });
+}
+
 #[test]
 fn the_librarys_own_topics_come_only_to_those_who_name_them() {
     let pair = Pair::here();

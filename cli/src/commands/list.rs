@@ -18,6 +18,7 @@ use std::time::Duration;
 /// --internal.
 ///
 /// With --json: an object with the arrays "nodes", "silent_nodes", "topics", "processors" and "services", those that were asked for.
+/// Hashes of types and ids of topics are hexadecimal text.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -64,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Outcome {
     let world = session.look()?;
     let list = List::of(&world, arguments, pattern.as_ref());
     if arguments.json {
-        return output::json(&list.to_json());
+        return output::json_of_reports(&list.to_json());
     }
     let mut out = output::standard();
     write!(out, "{}", list.to_text(arguments))?;
@@ -324,7 +325,7 @@ pub(crate) fn peers(report: &NodeReport) -> Option<u64> {
 }
 
 fn topic_table(topics: &[TopicView<'_>], verbose: bool) -> Table {
-    let mut titles = vec!["TOPIC", "TYPE", ">PUBLISHERS", ">SUBSCRIPTIONS"];
+    let mut titles = vec!["TOPIC", "TYPE", ">PUBLISHERS", ">SUBSCRIPTIONS", ">TAPS"];
     if verbose {
         titles.extend([
             "TRAVELS",
@@ -341,7 +342,8 @@ fn topic_table(topics: &[TopicView<'_>], verbose: bool) -> Table {
             topic.name.to_owned(),
             types(topic),
             topic.publishers.len().to_string(),
-            topic.subscriptions.len().to_string(),
+            topic.subscription_count().to_string(),
+            topic.taps.len().to_string(),
         ];
         if verbose {
             let publishers = topic.publishers.iter();
@@ -504,6 +506,7 @@ struct TopicJson<'a> {
     types: &'a [mproc::TypeInfo],
     publishers: usize,
     subscriptions: usize,
+    taps: usize,
     links: usize,
     nodes: BTreeSet<String>,
 }
@@ -514,7 +517,8 @@ impl<'a> TopicJson<'a> {
             name: topic.name,
             types: &topic.types,
             publishers: topic.publishers.len(),
-            subscriptions: topic.subscriptions.len(),
+            subscriptions: topic.subscription_count(),
+            taps: topic.taps.len(),
             links: topic.links.len(),
             nodes: nodes(topic.declared.iter().map(|of| of.node)),
         }

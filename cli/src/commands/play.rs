@@ -10,6 +10,7 @@ use super::recording::times::nanoseconds;
 use super::recording::{counted, scan_shown, shown};
 use crate::arguments::Arguments as Global;
 use crate::failure::{Code, Failure, Outcome};
+use crate::meeting;
 use crate::output;
 use crate::session::Session;
 use crate::world::World;
@@ -42,7 +43,7 @@ pub(crate) struct Arguments {
     /// How many times faster than it was.
     #[arg(long, short = 'r', value_name = "TIMES", default_value = "1", value_parser = parse::play_rate)]
     rate: f64,
-    /// Begin again at the end.
+    /// Begin again at the end, 10 milliseconds after the last beginning at the earliest.
     #[arg(long = "loop", short = 'l')]
     is_loop: bool,
     /// Leave out so many seconds at the beginning.
@@ -66,7 +67,7 @@ pub(crate) struct Arguments {
     /// Drive domain time: it follows the recording, its rate, pauses and steps.
     #[arg(long)]
     clock: bool,
-    /// Wait first until each topic has so many subscribers.
+    /// Wait first until each topic has so many subscribers, taps among them.
     #[arg(long, value_name = "COUNT")]
     wait_for: Option<usize>,
     /// Wait so many seconds first.
@@ -89,6 +90,8 @@ pub(crate) struct Arguments {
 /// How long subscribers that are there may take to be matched, and at the end to handle what they have.
 const MATCH_LIMIT: Duration = Duration::from_secs(2);
 const FLUSH_LIMIT: Duration = Duration::from_secs(10);
+/// Rounds of a loop begin so far apart at the least: one of a single message has no length.
+const ROUND_MIN: Duration = Duration::from_millis(10);
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 /// The rates that keys can choose.
 const RATE_MIN: f64 = 1.0 / 64.0;
@@ -234,46 +237,42 @@ enum Woken {
 impl Player {
     /// Waits for subscribers, and as long as was asked for. Returns false if it was interrupted.
     fn meet(&mut self, arguments: &Arguments, world: &World, is_quiet: bool) -> Outcome<bool> {
-        let topics = world.topics();
-        for outlet in &self.outlets.all {
-            let met = match arguments.wait_for {
-                Some(count) => {
-                    if !is_quiet && count > 0 {
-                        let mut out = output::standard();
-                        let topic = shown(&outlet.topic);
-                        let wanted = counted(count as u64, "subscriber");
-                        writeln!(out, "waiting for {wanted} of {topic}")?;
-                        out.flush()?;
-                    }
-                    outlet.wait_for_subscribers(count, Duration::MAX)
-                }
-                None => {
-                    let known = topics.iter().find(|topic| topic.name == outlet.topic);
-                    let count = known.map_or(0, |topic| topic.subscriptions.len());
-                    outlet.wait_for_subscribers(count, MATCH_LIMIT)
-                }
-            };
-            match met {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(false),
-                // They were there, and are not any more, or do not match.
-                Err(error) if error.kind() == ErrorKind::Timeout => {}
-                Err(error) => return Err(error.into()),
+        let met = match arguments.wait_for {
+            Some(count) => self.meet_so_many(count, is_quiet),
+            // Whoever was there, and is not any more, is not waited for longer than this.
+            None => {
+                let meetings = self.outlets.meetings(world);
+                meeting::meet(&self.session, &meetings, MATCH_LIMIT)
+                    .map(drop)
+                    .map_err(Failure::from)
             }
-        }
-        let is_alone = world.nodes.is_empty() && world.silent.is_empty();
-        if arguments.wait_for.is_none() && !is_alone {
-            match self.outlets.settle() {
-                Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(false),
-                met => met?,
-            }
+        };
+        match met {
+            // The node has ended, too, when Ctrl-C was pressed.
+            Err(_) if self.session.is_ending() => return Ok(false),
+            met => met?,
         }
         let until = self.session.now().checked_add(arguments.delay);
         Ok(!matches!(self.wait(until), Woken::Ending))
     }
 
+    fn meet_so_many(&self, count: usize, is_quiet: bool) -> Outcome {
+        for outlet in &self.outlets.all {
+            if !is_quiet && count > 0 {
+                let mut out = output::standard();
+                let topic = shown(&outlet.topic);
+                let wanted = counted(count as u64, "subscriber");
+                writeln!(out, "waiting for {wanted} of {topic}")?;
+                out.flush()?;
+            }
+            outlet.wait_for_subscribers(count, Duration::MAX)?;
+        }
+        Ok(())
+    }
+
     fn play(&mut self, arguments: &Arguments, files: &[Scanned], to_ns: u64) -> Outcome {
         loop {
+            let next_round = self.session.now() + ROUND_MIN;
             self.begin()?;
             let mut messages = Ordered::new(files, arguments.order, self.from_ns, to_ns);
             for next in messages.by_ref() {
@@ -289,6 +288,23 @@ impl Player {
             }
             if self.outlets.sent() == Sent::default() {
                 return Ok(());
+            }
+            if !self.rest(next_round)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until the next round may begin. Returns false if playing is over.
+    fn rest(&mut self, until: Instant) -> Outcome<bool> {
+        loop {
+            match self.wait(Some(until)) {
+                Woken::Due => return Ok(true),
+                Woken::Ending => return Ok(false),
+                Woken::Pressed(key) => self.press(key)?,
+            }
+            if self.is_over {
+                return Ok(false);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::arguments::Arguments as Global;
 use crate::failure::{Code, Failure, Outcome};
-use crate::meeting;
+use crate::meeting::{self, Meeting};
 use crate::output::{self, note, seconds};
 use crate::session::Session;
 use crate::values::Values;
@@ -64,7 +64,8 @@ pub(crate) struct Arguments {
     /// Publishes the value so often, or so many lines at most.
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Waits until there are so many subscriptions. If it is left out, 2 seconds at most for those that are known to be there.
+    /// Waits until there are so many subscriptions and taps (echo, record and the like). If it is left out, 2 seconds at most for those
+    /// that are known to be there.
     #[arg(long, short, value_name = "N")]
     wait_for: Option<usize>,
     /// How long to wait: for subscriptions, for room at them, and at the end until they have taken everything.
@@ -125,14 +126,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Outcome {
             }
             _ => Failure::from(error),
         })?;
-    let subscriptions = known
-        .as_ref()
-        .map_or(0, |topic| subscriptions(topic, &info));
-    meet(&publisher, subscriptions, arguments)?;
-    let is_alone = world.nodes.is_empty() && world.silent.is_empty();
-    if arguments.wait_for.is_none() && !is_alone {
-        meeting::settle(&[&publisher])?;
-    }
+    meet(&session, &world, &publisher, &info, arguments)?;
 
     let mut sent = Sent::default();
     let mut turns = Turns::new(&session, arguments);
@@ -222,36 +216,31 @@ fn lines(arguments: &Arguments) -> Outcome<Option<Lines>> {
 }
 
 /// Waits for those who are to get the first value.
-fn meet(publisher: &RawPublisher, known: usize, arguments: &Arguments) -> Outcome {
+fn meet(
+    session: &Session,
+    world: &World,
+    publisher: &RawPublisher,
+    info: &TypeInfo,
+    arguments: &Arguments,
+) -> Outcome {
     if let Some(count) = arguments.wait_for {
         return Ok(publisher.wait_for_subscribers(count, arguments.timeout)?);
     }
-    if known == 0 {
-        return Ok(());
-    }
+    let expected = meeting::expected(world, publisher.topic(), info);
+    let known: usize = expected.values().sum();
     let limit = MEET_LIMIT.min(arguments.timeout);
-    match publisher.wait_for_subscribers(known, limit) {
-        Err(error) if error.kind() == ErrorKind::Timeout => {
-            let met = publisher.subscriber_count();
-            let seconds = limit.as_secs_f64();
-            note(&format!(
-                "{known} subscriptions are known, and {met} were met within {seconds} s"
-            ));
-            Ok(())
-        }
-        met => Ok(met?),
+    let meeting = Meeting {
+        publisher,
+        expected,
+    };
+    let missing = meeting::meet(session, &[meeting], limit)?;
+    if missing > 0 {
+        let seconds = limit.as_secs_f64();
+        note(&format!(
+            "{known} subscriptions and taps are known, and {missing} of them were not met within {seconds} s"
+        ));
     }
-}
-
-/// The subscriptions that understand values of this type.
-fn subscriptions(topic: &TopicView<'_>, info: &TypeInfo) -> usize {
-    let understand = topic
-        .declared
-        .iter()
-        .filter(|of| of.what.type_hash == info.type_hash && of.what.codec == info.codec);
-    let own = understand.flat_map(|of| &of.what.subscriptions);
-    own.filter(|subscription| subscription.node.is_none())
-        .count()
+    Ok(())
 }
 
 /// When the next value is due.

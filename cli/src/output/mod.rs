@@ -1,5 +1,6 @@
 //! What commands print: tables for people, JSON for programs. Colour only where a person looks.
 
+mod ids;
 mod table;
 mod text;
 mod units;
@@ -22,6 +23,15 @@ pub(crate) fn standard() -> BufWriter<anstream::AutoStream<io::StdoutLock<'stati
 pub(crate) fn json(value: &impl Serialize) -> Outcome {
     let mut out = standard();
     let text = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
+    writeln!(out, "{}", safe_json(&text))?;
+    out.flush()?;
+    Ok(())
+}
+
+/// As [`json`], of what programs report: hashes and ids of topics are text.
+pub(crate) fn json_of_reports(value: &impl Serialize) -> Outcome {
+    let mut out = standard();
+    let text = ids::to_string_pretty(value).map_err(io::Error::from)?;
     writeln!(out, "{}", safe_json(&text))?;
     out.flush()?;
     Ok(())

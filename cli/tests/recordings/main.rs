@@ -510,6 +510,22 @@ fn it_waits_for_subscribers_and_plays_again_and_again() {
     player.end().ok();
 }
 
+/// A recording of one message has no length: it was published as fast as the processor could.
+#[test]
+fn rounds_of_a_loop_rest_between_their_beginnings() {
+    let place = Place::new();
+    numbers(&place, 1, &[]);
+    let mut reader = place.program("reader");
+    let begun = std::time::Instant::now();
+    let player = place.start(&["play", "run.mcap", "--loop"]);
+    for _ in 0..31 {
+        assert_eq!(reader.line_with("@got"), "@got 0");
+    }
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(300));
+    player.signal("INT");
+    player.end().ok();
+}
+
 /// Records two numbers that were published almost a third of a second apart. Returns when, in nanoseconds since 1970.
 fn two_numbers(place: &Place) -> (u64, u64) {
     let recorder = recorder(place, &["counter", "-o", "run.mcap"]);

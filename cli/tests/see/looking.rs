@@ -44,15 +44,15 @@ fn a_list_has_all_that_is_there() {
     let list = |what: &[&str]| golden(place.run(what).ok(), &programs);
     assert_eq!(
         list(&["list", "topics"]),
-        "TOPIC TYPE PUBLISHERS SUBSCRIPTIONS\n\
-         count u64 0 1\n\
-         plane [u8; 12] 0 1\n\
-         robot/pose Pose 1 1\n"
+        "TOPIC TYPE PUBLISHERS SUBSCRIPTIONS TAPS\n\
+         count u64 0 1 0\n\
+         plane [u8; 12] 0 1 0\n\
+         robot/pose Pose 1 1 0\n"
     );
     assert_eq!(
         list(&["list", "topics", "robot/**", "--verbose"]),
-        "TOPIC TYPE PUBLISHERS SUBSCRIPTIONS TRAVELS PUBLISHED QUEUED DROPPED HISTORY NODES\n\
-         robot/pose Pose 1 1 MessagePack 0 0 0 0 listener, robot\n"
+        "TOPIC TYPE PUBLISHERS SUBSCRIPTIONS TAPS TRAVELS PUBLISHED QUEUED DROPPED HISTORY NODES\n\
+         robot/pose Pose 1 1 0 MessagePack 0 0 0 0 listener, robot\n"
             .replace("listener, robot", &in_order(&listener, &robot))
     );
     assert_eq!(
@@ -79,6 +79,9 @@ fn a_list_has_all_that_is_there() {
     let topic = &json["topics"][0];
     assert_eq!(json["topics"].as_array().unwrap().len(), 1);
     assert_eq!(topic["types"][0]["type_name"], "see::Pose");
+    // Numbers of so many digits are not exact in most readers of JSON.
+    let hash = format!("{:#018x}", mproc::TypeInfo::serde("Pose").type_hash);
+    assert_eq!(topic["types"][0]["type_hash"], hash);
     assert_eq!(
         (
             &topic["publishers"],
@@ -191,6 +194,10 @@ fn info_tells_of_each_kind() {
         (&json[0]["kind"], &json[0]["node"]["pid"]),
         (&json!("node"), &json!(listener.child.id()))
     );
+    let topics = json[0]["snapshot"]["topics"].as_array().unwrap();
+    let pose = topics.iter().find(|topic| topic["name"] == "robot/pose");
+    let topic_id = format!("{:#018x}", mproc::TopicId::from_name("robot/pose").get());
+    assert_eq!(pose.unwrap()["id"], topic_id);
     let id = json[0]["node"]["id"].as_str().unwrap();
     let text = golden(place.run(&["info", &id[..6]]).ok(), &programs);
     assert!(
@@ -203,6 +210,80 @@ fn info_tells_of_each_kind() {
     assert!(ran.err.contains(r#"mproc info "robot/pose""#), "{ran:?}");
     let ran = place.run(&["info", "robot/pose", "--kind", "service"]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
+}
+
+/// A topic that only `echo` hears looked as if nobody heard it, and would look consumed if taps were counted as subscriptions.
+#[test]
+fn taps_are_shown_and_are_no_subscriptions() {
+    let place = Place::new();
+    let robot = place.program("robot");
+    let echo = place.start(&["echo", "robot/**"]);
+    let robot_taps = || place.run(&["list", "topics", "--json"]).json()["topics"][0].clone();
+    let topic = loop {
+        let topic = robot_taps();
+        if topic["links"] == 1 {
+            break topic;
+        }
+    };
+    assert_eq!(
+        (&topic["name"], &topic["taps"], &topic["subscriptions"]),
+        (&json!("robot/pose"), &json!(1), &json!(0))
+    );
+    let programs = [("robot", &robot)];
+    assert_eq!(
+        golden(place.run(&["list", "topics"]).ok(), &programs),
+        "TOPIC TYPE PUBLISHERS SUBSCRIPTIONS TAPS\nrobot/pose Pose 1 0 1\n"
+    );
+    let echo_name = format!("mproc[{}]", echo.child.id());
+    let info = golden(place.run(&["info", "robot/pose"]).ok(), &programs);
+    let tap = format!("{echo_name} (pulled) robot/** DropOldest 0 ");
+    let link = format!("robot {echo_name} DropOldest 0 ");
+    assert!(info.contains(&tap) && info.contains(&link), "{info}");
+    let link = info.lines().find(|line| line.starts_with(&link));
+    assert!(link.unwrap().ends_with(" tap"), "{info}");
+    let json = place.run(&["info", "robot/pose", "--json"]).json();
+    assert_eq!(json[0]["taps"][0]["pattern"], "robot/**");
+    assert_eq!(json[0]["links"][0]["tap"], true);
+    let pid = echo.child.id().to_string();
+    let info = place.run(&["info", &pid]);
+    assert!(info.ok().contains("\nTaps\n"), "{info:?}");
+    let doctor = place.run(&["doctor"]);
+    let note = format!("topic robot/pose has no subscriber but a tap of {echo_name}; ");
+    assert!(doctor.out.contains(&note), "{doctor:?}");
+}
+
+/// Whoever subscribes to a pattern has declared no topic: the topics that it hears seemed to have no subscriber.
+#[test]
+fn subscriptions_to_patterns_are_shown_with_the_topics_that_match() {
+    let place = Place::new();
+    let roamer = place.program("roamer");
+    let publishing = place.start(&["pub", "free/range", "7", "--type", "u64", "--rate", "50"]);
+    let topic = loop {
+        let list = place.run(&["list", "topics", "free/**", "--json"]).json();
+        if list["topics"][0]["links"] == 1 {
+            break list["topics"][0].clone();
+        }
+    };
+    assert_eq!(
+        (
+            &topic["publishers"],
+            &topic["subscriptions"],
+            &topic["taps"]
+        ),
+        (&json!(1), &json!(1), &json!(0))
+    );
+    let programs = [("roamer", &roamer)];
+    let info = golden(place.run(&["info", "free/range"]).ok(), &programs);
+    assert!(info.contains("\nroamer (pulled) free/** Wait "), "{info}");
+    let json = place.run(&["graph", "--json"]).json();
+    let edges = json["edges"].as_array().unwrap();
+    let mut subscribes = edges.iter().filter(|edge| edge["kind"] == "subscribes");
+    let is_it = |edge: &Value| edge["from"]["topic"] == "free/range";
+    assert!(subscribes.any(is_it), "{json}");
+    let doctor = place.run(&["doctor"]);
+    assert!(!doctor.out.contains("free/range"), "{doctor:?}");
+    publishing.signal("INT");
+    publishing.end().ok();
 }
 
 #[test]

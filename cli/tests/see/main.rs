@@ -120,6 +120,26 @@ fn listener() {
     listen();
 }
 
+/// Says what it hears by a pattern, and over a connection from a topic that it has not declared.
+fn roamer() {
+    const TO: Topic<u64> = Topic::new("to");
+    let node = node();
+    let by_pattern =
+        node.subscription_matching::<u64>("free/**", SubscriptionOptions::new().travels_as(&TO));
+    node.connect("from", "to").unwrap();
+    let connected = node.subscription(&TO);
+    for (what, subscription) in [("pattern", by_pattern), ("connection", connected)] {
+        let subscription = subscription.unwrap();
+        std::thread::spawn(move || {
+            for n in subscription.iter() {
+                say(&format!("{what} {}", *n));
+            }
+        });
+    }
+    say("ready");
+    listen();
+}
+
 fn server() {
     let node = node();
     let _add = node.serve("add", |(a, b): (i64, i64)| Ok(a + b)).unwrap();
@@ -200,6 +220,7 @@ fn role() {
         ("sensor", sensor),
         ("listener", listener),
         ("server", server),
+        ("roamer", roamer),
         ("stranger", stranger),
         ("odd", odd),
         ("chain", chain),

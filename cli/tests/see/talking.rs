@@ -173,7 +173,24 @@ fn a_call_is_given_up_at_the_end() {
     assert!(ran.code == Some(1) && ran.err.is_empty(), "{ran:?}");
 }
 
-/// A tap belongs to no topic of its node, so no report names it: what was published at once went to nobody.
+/// Subscriptions that belong to no topic of their node were in no report: what was published at once went to nobody.
+#[test]
+fn what_is_published_once_reaches_patterns_and_connected_topics() {
+    let place = Place::new();
+    let mut roamer = place.program("roamer");
+    let told = |ran: crate::support::Ran| ran.err;
+    let ran = place.run(&["pub", "free/range", "7", "--type", "u64"]);
+    assert_eq!(told(ran), "mproc: published 1, delivered 1, refused 0\n");
+    assert_eq!(roamer.line_with("@pattern"), "@pattern 7");
+    let ran = place.run(&["pub", "from", "8", "--type", "u64"]);
+    assert_eq!(told(ran), "mproc: published 1, delivered 1, refused 0\n");
+    assert_eq!(roamer.line_with("@connection"), "@connection 8");
+    // Of another type: nobody is waited for, and nobody gets it.
+    let ran = place.run(&["pub", "free/range", "7", "--type", "i8"]);
+    assert_eq!(told(ran), "mproc: published 1, delivered 0, refused 0\n");
+}
+
+/// As above.
 #[test]
 fn what_is_published_reaches_a_tap() {
     let place = Place::new();

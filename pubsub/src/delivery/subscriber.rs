@@ -4,6 +4,7 @@ use super::Delivery;
 use crate::id::{PublisherId, SubscriptionId};
 use crate::leases::InFlight;
 use crate::prepared::Prepared;
+use crate::raw;
 use crate::sample::{Body, Item};
 use crate::snapshot::SubscriptionSnapshot;
 use crate::subscriber::{Closed, Evicted, Pushed, Subscriber, dead_letter};
@@ -211,6 +212,7 @@ impl<T: ?Sized + Send + Sync + 'static> Subscriber<T> for Delivery<T> {
         SubscriptionSnapshot {
             id: self.id,
             node: None,
+            tap: raw::is_tap::<T>(),
             owner: self
                 .bell
                 .get()

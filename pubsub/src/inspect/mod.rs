@@ -6,6 +6,7 @@
 
 mod ask;
 mod options;
+mod patterns;
 mod report;
 mod snapshot;
 mod survey;
@@ -13,8 +14,9 @@ mod survey;
 pub(crate) use ask::{Ask, Asking};
 pub use options::SurveyOptions;
 pub(crate) use options::WATCH_MAX;
+pub use patterns::{ConnectionSnapshot, PatternSnapshot};
 pub use report::{NodeInfo, NodeReport, SilentNode, Survey};
-pub(crate) use report::{decode, encode};
+pub(crate) use report::{REPORT_BYTES_MAX, check_bytes, decode, encode};
 pub use snapshot::{SendsSnapshot, Snapshot};
 
 /// 16 bytes as 32 hexadecimal digits: how nodes are named in snapshots and reports.

@@ -3,7 +3,7 @@
 //! A report is MessagePack with field names, by serde. Fields that a reader does not know are passed over, and those that came
 //! later have a default, so that nodes of other versions can be read.
 
-use super::{SendsSnapshot, Snapshot};
+use super::{ConnectionSnapshot, PatternSnapshot, SendsSnapshot, Snapshot};
 use crate::services::ServiceSnapshot;
 use crate::snapshot::{DomainSnapshot, TopicSnapshot};
 use mproc_runtime::WaitSnapshot;
@@ -79,6 +79,10 @@ struct Travelling<R> {
     #[serde(default)]
     topics: Vec<TopicSnapshot>,
     #[serde(default)]
+    patterns: Vec<PatternSnapshot>,
+    #[serde(default)]
+    connections: Vec<ConnectionSnapshot>,
+    #[serde(default)]
     services: Vec<ServiceSnapshot>,
     #[serde(default)]
     domain: Option<DomainSnapshot>,
@@ -90,6 +94,20 @@ struct Travelling<R> {
 
 /// How many lists and maps of a report may lie in each other. A report has less than ten; whoever sends more wants the stack.
 const DEPTH_MAX: usize = 64;
+
+/// The longest report that is sent or read: that of a million processors with names of 100 bytes, of which each takes some 480. With
+/// names of 12 bytes each takes some 300.
+pub(crate) const REPORT_BYTES_MAX: u64 = 512 << 20;
+
+/// The error, for people: a report of so many bytes is not read.
+pub(crate) fn check_bytes(bytes: u64) -> Result<(), String> {
+    if bytes <= REPORT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "it has {bytes} bytes, and at most {REPORT_BYTES_MAX} are read, which are those of a million processors"
+    ))
+}
 
 /// The bytes of a report. The error is for people.
 pub(crate) fn encode(report: NodeReport) -> Result<Vec<u8>, String> {
@@ -103,6 +121,8 @@ pub(crate) fn encode(report: NodeReport) -> Result<Vec<u8>, String> {
         taken_unix_ns,
         runtime: snapshot.runtime,
         topics: snapshot.topics,
+        patterns: snapshot.patterns,
+        connections: snapshot.connections,
         services: snapshot.services,
         domain: snapshot.domain,
         waits: snapshot.waits,
@@ -124,6 +144,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<NodeReport, String> {
         snapshot: Snapshot {
             runtime: travelling.runtime,
             topics: travelling.topics,
+            patterns: travelling.patterns,
+            connections: travelling.connections,
             services: travelling.services,
             domain: travelling.domain,
             waits: travelling.waits,
@@ -143,6 +165,9 @@ mod tests {
         let sink = runtime.spawn("sink", mproc_runtime::closure(|_: u8, _cx| ()));
         sink.unwrap().send(1).unwrap();
         let graph = crate::graph::Graph::of(&runtime);
+        let options = crate::SubscriptionOptions::new();
+        let _tap = graph.tap(&runtime, "robot/**", options).unwrap();
+        graph.connect("a", "b").unwrap();
         NodeReport {
             node: graph.node_info(&runtime),
             snapshot: graph.node_snapshot(&runtime),
@@ -154,6 +179,8 @@ mod tests {
     fn a_report_is_read_as_it_was_written() {
         let report = report();
         assert_eq!(report.snapshot.processors.len(), 1);
+        assert!(report.snapshot.patterns[0].subscription.tap);
+        assert_eq!(report.snapshot.connections[0].to, "b");
         assert_eq!(decode(&encode(report.clone()).unwrap()).unwrap(), report);
         let runtime = mproc_runtime::Runtime::simulated(1);
         let watch = runtime.watch_sends();
@@ -166,13 +193,41 @@ mod tests {
     }
 
     #[test]
+    fn a_million_processors_fit_into_a_report() {
+        let mut report = report();
+        let one = encode(report.clone()).unwrap().len() as u64;
+        let mut processor = report.snapshot.runtime.processors[0].clone();
+        // As a processor has it that has been busy for years.
+        processor.name = "a".repeat(100);
+        processor.driver = processor.name.clone();
+        for count in [
+            &mut processor.received,
+            &mut processor.handled,
+            &mut processor.busy_ns,
+            &mut processor.longest_handler_ns,
+        ] {
+            *count = u64::MAX;
+        }
+        let more = std::iter::repeat_n(processor, 1000);
+        report.snapshot.runtime.processors.extend(more);
+        let each = (encode(report).unwrap().len() as u64 - one) / 1000;
+        println!("{each} bytes each");
+        assert!(check_bytes(each * 1_000_000).is_ok(), "{each}");
+        assert!(check_bytes(REPORT_BYTES_MAX).is_ok());
+        let why = check_bytes(REPORT_BYTES_MAX + 1).unwrap_err();
+        assert!(why.contains("at most 536870912 are read"), "{why}");
+    }
+
+    #[test]
     fn a_report_has_the_names_of_its_fields() {
         let bytes = encode(report()).unwrap();
         let fields: BTreeMap<String, IgnoredAny> = rmp_serde::from_slice(&bytes).unwrap();
         let names: Vec<_> = fields.into_keys().collect();
         let wanted = [
+            "connections",
             "domain",
             "node",
+            "patterns",
             "runtime",
             "services",
             "taken_unix_ns",

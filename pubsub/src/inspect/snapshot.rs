@@ -1,5 +1,6 @@
 //! All of a node's snapshots in one.
 
+use super::{ConnectionSnapshot, PatternSnapshot};
 use crate::graph::Graph;
 use crate::services::ServiceSnapshot;
 use crate::snapshot::{DomainSnapshot, TopicSnapshot};
@@ -16,6 +17,12 @@ pub struct Snapshot {
     pub runtime: mproc_runtime::Snapshot,
     /// Topics, by name.
     pub topics: Vec<TopicSnapshot>,
+    /// Subscriptions to whatever topics match, taps among them, in the order in which they were made.
+    #[serde(default)]
+    pub patterns: Vec<PatternSnapshot>,
+    /// Topics that are connected, also those that are not declared.
+    #[serde(default)]
+    pub connections: Vec<ConnectionSnapshot>,
     /// Services that it serves, calls or knows of from other processes, by name.
     #[serde(default)]
     pub services: Vec<ServiceSnapshot>,
@@ -84,10 +91,13 @@ impl Graph {
     /// blocked.
     pub fn node_snapshot(&self, runtime: &Runtime) -> Snapshot {
         let processors = runtime.snapshot();
-        let waits = runtime.waits(&processors.processors);
+        let mut waits = runtime.waits(&processors.processors);
+        self.add_waits(&mut waits);
         Snapshot {
             runtime: processors,
             topics: self.snapshot(),
+            patterns: self.pattern_snapshots(),
+            connections: self.connection_snapshots(),
             services: self.service_snapshot(),
             domain: self.domain_snapshot(),
             waits,

@@ -188,7 +188,9 @@ impl Control {
     fn offer(&mut self, offered: Arc<dyn Offered>) {
         let id = offered.key().id.get();
         if let Some(offer) = self.offers.get_mut(&id) {
-            if std::mem::replace(&mut offer.is_active, true) {
+            // More may be known of its type since: a schema.
+            let is_said = offer.offered.key() == offered.key();
+            if std::mem::replace(&mut offer.is_active, true) && is_said {
                 return;
             }
             offer.offered = Arc::clone(&offered);

@@ -14,7 +14,7 @@ use super::core::Core;
 use super::line::{Descriptor, Line};
 use super::send_watches::{SendWatches, Wanted};
 use super::surveying::send_report;
-use crate::inspect::{Ask, NodeReport, SendsSnapshot, decode, hex};
+use crate::inspect::{Ask, NodeReport, REPORT_BYTES_MAX, SendsSnapshot, check_bytes, decode, hex};
 use mproc_shm::{NodeId, SealedBytes};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -32,9 +32,6 @@ const QUESTIONS_MAX: usize = 256;
 
 /// How many reports wait for a peer that does not read them: each has a descriptor here, and memory.
 const UNREAD_MAX: usize = 64;
-
-/// The longest report that is read: that of some three million processors.
-const REPORT_BYTES_MAX: u64 = 1 << 30;
 
 pub(super) enum Job {
     /// A peer wants a report of this node.
@@ -292,18 +289,14 @@ fn make(core: &Core, sends: Option<SendsSnapshot>) -> Result<Made, String> {
     let node = core.neighbourhood.upgrade();
     let node = node.ok_or_else(|| "the node has ended".to_owned())?;
     let bytes = node.report(sends)?;
-    if bytes.len() as u64 > REPORT_BYTES_MAX {
-        let bytes = bytes.len();
-        return Err(format!(
-            "it has {bytes} bytes, at most {REPORT_BYTES_MAX} are read"
-        ));
-    }
+    check_bytes(bytes.len() as u64)?;
     let sealed = SealedBytes::new(&bytes).map_err(|error| error.to_string())?;
     Ok(Made(Arc::new(sealed)))
 }
 
 /// What the report says; who it is about is known better by the connection.
 fn read(node: NodeId, pid: u32, descriptor: &OwnedFd, bytes: u64) -> Result<NodeReport, String> {
+    check_bytes(bytes)?;
     let bytes = SealedBytes::read(descriptor.as_fd(), bytes, REPORT_BYTES_MAX);
     let bytes = bytes.map_err(|error| error.to_string())?;
     let mut report = decode(&bytes)?;

@@ -206,7 +206,7 @@ impl Processes {
                 min: PROTOCOL as u16,
                 max: PROTOCOL as u16,
             },
-            features: surveying::FEATURE_REPORTS | surveying::FEATURE_SENDS,
+            features: surveying::FEATURE_REPORTS | surveying::FEATURE_SENDS | wire::FEATURE_TAPS,
             abi: ABI_HASH,
             identity,
         };

@@ -16,6 +16,7 @@ pub(super) struct LinkOut {
     pub(super) number: u32,
     pub(super) capacity: usize,
     pub(super) when_full: WhenFull,
+    pub(super) is_tap: bool,
     pub(super) remote: Remote,
     pub(super) ringer: Ringer,
 }
@@ -53,6 +54,10 @@ impl OutLink for LinkOut {
 
     fn when_full(&self) -> WhenFull {
         self.when_full
+    }
+
+    fn is_tap(&self) -> bool {
+        self.is_tap
     }
 
     fn remote(&self) -> &Remote {

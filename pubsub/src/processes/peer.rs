@@ -5,6 +5,7 @@ use super::inlet::Told;
 use super::line::Line;
 use super::outlet::Outlet;
 use super::surveying::{FEATURE_REPORTS, FEATURE_SENDS};
+use super::wire::FEATURE_TAPS;
 use crate::id::SubscriptionId;
 use crate::transport::{Offered, Remote, TopicKey};
 use mproc_shm::{
@@ -31,6 +32,8 @@ pub(super) struct PeerState {
     pub(super) watches_sends: bool,
     /// How many of these it has not answered.
     pub(super) unanswered: usize,
+    /// It understands that a subscription is a tap.
+    pub(super) knows_taps: bool,
     bells: Option<PeerBells>,
     /// What it publishes.
     pub(super) topics: BTreeMap<u64, TopicKey>,
@@ -107,6 +110,7 @@ impl PeerState {
             gives_reports: features & FEATURE_REPORTS != 0,
             watches_sends: features & FEATURE_SENDS != 0,
             unanswered: 0,
+            knows_taps: features & FEATURE_TAPS != 0,
             bells: None,
             topics: BTreeMap::new(),
             told: BTreeSet::new(),

@@ -54,7 +54,8 @@ impl Control {
         };
         let offered = Arc::clone(&offer.offered);
         wire::judge(offered.key(), attach)?;
-        let (policy, when_full) = wire::policy_of(attach.when_full).expect("it was judged");
+        let (policy, is_tap) = wire::without_tap(attach.when_full);
+        let (policy, when_full) = wire::policy_of(policy).expect("it was judged");
         let refuse = |error: SegmentError| {
             let reason = if is_out_of_descriptors(&error) {
                 RefuseReason::DESCRIPTORS
@@ -125,6 +126,7 @@ impl Control {
             number,
             capacity: attach.depth as usize,
             when_full,
+            is_tap,
             remote: peer.remote.clone(),
             ringer,
         });

@@ -142,6 +142,10 @@ impl Control {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let (when_full, policy, depth) = wire::policy(terms);
         let (depth, leases_max) = (number(depth), number(terms.max_leases));
+        let tap = match terms.is_tap && peer.knows_taps {
+            true => wire::TAP,
+            false => 0,
+        };
         let request = peer.next_request;
         peer.next_request = request.wrapping_add(1);
         let frame = Frame::Attach(Attach {
@@ -151,7 +155,7 @@ impl Control {
             // The topic has it, and queues as much as there is room for.
             history: depth,
             bell,
-            when_full: policy,
+            when_full: policy | tap,
             topic,
         });
         let page: Descriptor = Arc::clone(self.core.bells.page()) as Descriptor;

@@ -67,6 +67,17 @@ pub(super) fn policy(terms: &Terms) -> (mproc_shm::WhenFull, u8, usize) {
     (policy, number, terms.capacity)
 }
 
+/// In the greeting: it knows [`TAP`].
+pub(super) const FEATURE_TAPS: u64 = 4;
+
+/// Beside the number of a policy: the subscription is a tap. Only to peers that know it.
+pub(super) const TAP: u8 = 0x80;
+
+/// The number of the policy without what stands beside it.
+pub(super) fn without_tap(number: u8) -> (u8, bool) {
+    (number & !TAP, number & TAP != 0)
+}
+
 pub(super) fn policy_of(number: u8) -> Option<(mproc_shm::WhenFull, WhenFull)> {
     use mproc_shm::WhenFull as Link;
     match number {
@@ -124,7 +135,7 @@ pub(super) fn judge(ours: &TopicKey, attach: &mproc_shm::Attach<'_>) -> Result<(
             "0 leases".into(),
         );
     }
-    if policy_of(attach.when_full).is_none() {
+    if policy_of(without_tap(attach.when_full).0).is_none() {
         return refuse(
             RefuseReason::WHEN_FULL,
             "policies 1 to 5".into(),
@@ -152,8 +163,12 @@ mod tests {
                 capacity: 5,
                 when_full,
                 max_leases: 1,
+                is_tap: false,
             };
             let (link, number, depth) = policy(&terms);
+            assert_eq!(without_tap(number), (number, false));
+            assert_eq!(without_tap(number | TAP), (number, true));
+            assert_eq!(policy_of(number | TAP), None);
             let back = policy_of(number).unwrap();
             assert_eq!(back.0, link);
             if when_full == WhenFull::Latest {

@@ -21,13 +21,14 @@ mod told;
 pub(crate) use messagepack::check as check_messagepack;
 pub use publisher::RawPublisher;
 pub(crate) use publisher::{Decoding, RawSink, check_schema};
-pub(crate) use tap::AsBytes;
+pub(crate) use tap::{AsBytes, id_of};
 pub(crate) use told::told;
 
 use crate::codec::{self, CodecError, CodecKind};
 use crate::sample::Body;
 use crate::transport::Lease;
 use serde::{Deserialize, Serialize};
+use std::any::TypeId;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
@@ -107,6 +108,11 @@ fn intern(info: &TypeInfo) -> &'static TypeInfo {
     let kept: &'static TypeInfo = Box::leak(Box::new(info.clone()));
     known.insert(kept);
     kept
+}
+
+/// True if a queue of these values is a tap: only those are of raw bytes.
+pub(crate) fn is_tap<T: ?Sized + 'static>() -> bool {
+    TypeId::of::<T>() == TypeId::of::<Raw>()
 }
 
 /// A value as the bytes in which it travels: MessagePack or plain data, as its [`info`](Self::info) says.

@@ -1,7 +1,7 @@
 //! Bytes of other nodes, as they came.
 
-use super::tap::Names;
-use super::{Raw, TypeInfo};
+use super::Raw;
+use super::tap::{Names, SharedInfo};
 use crate::codec::CodecError;
 use crate::id::TopicId;
 use crate::parts;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub(super) struct Bare {
     name: &'static str,
     id: TopicId,
-    info: Arc<TypeInfo>,
+    info: SharedInfo,
     from: Arc<RemoteNode>,
     names: Names,
 }
@@ -25,14 +25,14 @@ impl Bare {
     pub(super) fn new(
         name: &'static str,
         id: TopicId,
-        info: TypeInfo,
+        info: SharedInfo,
         from: Arc<RemoteNode>,
         names: Names,
     ) -> Self {
         Self {
             name,
             id,
-            info: Arc::new(info),
+            info,
             from,
             names,
         }
@@ -55,9 +55,10 @@ impl Reader<Raw> for Bare {
                 .get(&stamp.topic)
                 .map_or("", |name| topic::intern(name));
         }
+        let info = self.info.lock().clone();
         Ok(Arc::new(Came {
             header,
-            raw: Raw::leased(&self.info, lease, range),
+            raw: Raw::leased(&info, lease, range),
             parts,
         }))
     }

@@ -1,6 +1,7 @@
 //! Which topics a tap hears, here and at other nodes.
 
-use super::{Raw, reading::Bare, told};
+use super::{Raw, TypeInfo, reading::Bare, told};
+use crate::codec::CodecKind;
 use crate::graph::{Graph, Matches};
 use crate::id::TopicId;
 use crate::pattern::Pattern;
@@ -83,7 +84,7 @@ pub(super) fn named(cannot: &str, label: &str) -> Result<(&'static str, TopicId)
 }
 
 /// The id that this is the text of, as [`Topic::label`](crate::Topic::label) gives it.
-fn id_of(label: &str) -> Option<TopicId> {
+pub(crate) fn id_of(label: &str) -> Option<TopicId> {
     let (mid, cmd) = label.split_once(':')?;
     let id = TopicId::new(mid.parse().ok()?, cmd.parse().ok()?);
     // One that is written otherwise ("07:1") is a name, and so is one that no pair has.
@@ -98,7 +99,12 @@ pub(crate) struct AsBytes {
     matches: Arc<Matches>,
     /// What other nodes have said that they publish. Samples that come over connected topics have the id of theirs only.
     names: Names,
+    /// What is known of the types of topics that were heard first without a schema.
+    infos: Mutex<BTreeMap<(TopicId, u64, CodecKind), SharedInfo>>,
 }
+
+/// What is known of a type, which may become more: a schema that is announced later.
+pub(super) type SharedInfo = Arc<Mutex<Arc<TypeInfo>>>;
 
 /// Names of topics, by their ids.
 pub(super) type Names = Arc<Mutex<BTreeMap<TopicId, String>>>;
@@ -108,7 +114,39 @@ impl AsBytes {
         Self {
             matches,
             names: Names::default(),
+            infos: Mutex::default(),
         }
+    }
+
+    /// Another node has said this of a topic that is heard: whoever does not know its schema learns it, as in one process.
+    fn learn(&self, theirs: &TopicKey) {
+        let info = told::heard(&theirs.type_name, theirs.type_hash, theirs.codec);
+        if info.schema.is_none() {
+            return;
+        }
+        let infos = self.infos.lock();
+        if let Some(known) = infos.get(&(theirs.id, theirs.type_hash, theirs.codec)) {
+            let mut known = known.lock();
+            if known.schema.is_none() {
+                *known = Arc::new(info);
+            }
+        }
+    }
+
+    /// What is known of the type of a topic of another node, now and later.
+    fn info(&self, theirs: &TopicKey) -> SharedInfo {
+        let info = told::heard(&theirs.type_name, theirs.type_hash, theirs.codec);
+        let made = SharedInfo::new(Mutex::new(Arc::new(info)));
+        if made.lock().schema.is_some() {
+            return made;
+        }
+        let mut infos = self.infos.lock();
+        let key = (theirs.id, theirs.type_hash, theirs.codec);
+        // They come from outside, without end perhaps.
+        if infos.len() >= NAMES_MAX && !infos.contains_key(&key) {
+            return made;
+        }
+        infos.entry(key).or_insert(made).clone()
     }
 }
 
@@ -122,12 +160,16 @@ impl Seeks<Raw> for AsBytes {
                 .or_insert_with(|| theirs.name.clone());
         }
         drop(names);
-        Ok(self.matches.matches(&theirs.name, theirs.id)
-            || graph.leads_to_match(theirs.id, &self.matches))
+        let wants = self.matches.matches(&theirs.name, theirs.id)
+            || graph.leads_to_match(theirs.id, &self.matches);
+        if wants {
+            self.learn(theirs);
+        }
+        Ok(wants)
     }
 
     fn reader(&self, theirs: &TopicKey, from: Arc<RemoteNode>, _: &Graph) -> Arc<dyn Reader<Raw>> {
-        let info = told::heard(&theirs.type_name, theirs.type_hash, theirs.codec);
+        let info = self.info(theirs);
         let name = topic::intern(&theirs.name);
         Arc::new(Bare::new(name, theirs.id, info, from, self.names.clone()))
     }

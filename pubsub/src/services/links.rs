@@ -83,6 +83,7 @@ impl Sought for Links {
 
     fn terms(&self) -> Terms {
         Terms {
+            is_tap: false,
             capacity: CAPACITY,
             when_full: WhenFull::Wait,
             max_leases: CAPACITY,

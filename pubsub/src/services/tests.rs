@@ -134,6 +134,10 @@ impl OutLink for Link {
         WhenFull::Wait
     }
 
+    fn is_tap(&self) -> bool {
+        false
+    }
+
     fn remote(&self) -> &Remote {
         &self.remote
     }

@@ -50,6 +50,12 @@ impl Seen {
 }
 
 impl Runtime {
+    /// The processor in whose handler the calling thread is; `None` outside of handlers.
+    pub fn name_of_handler(&self) -> Option<Name> {
+        let is_in_one = self.in_handler();
+        is_in_one.then(|| super::name_here(self.core()))
+    }
+
     /// Who of this node waits now, and for whom: threads that block inside a handler, and processors whose outbox waits for room.
     /// `processors` are those of a snapshot taken just before, by id; one that has come since has no name here and is left out.
     ///

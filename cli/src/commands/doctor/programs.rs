@@ -125,7 +125,8 @@ pub(crate) fn topics(facts: &Facts) -> Vec<Finding> {
             .subscriptions
             .iter()
             .filter(|of| !of.what.closed)
-            .count();
+            .count()
+            + topic.patterns.len();
         if is_internal(topic.name) {
             continue;
         }
@@ -135,14 +136,20 @@ pub(crate) fn topics(facts: &Facts) -> Vec<Finding> {
                 Finding::note(
                     CHECK,
                     format!(
-                        "topic {name} has no subscriber; {} publishes",
+                        "topic {name} has no subscriber{}; {} publishes",
+                        match topic.taps.first() {
+                            Some(tap) => format!(" but a tap of {}", shown(&World::label(tap.node))),
+                            None => String::new(),
+                        },
                         shown(&World::label(of.node))
                     ),
                 )
                 .advice("nothing, if a recorder or a screen hears it now and then; else see its name in mproc list topics"),
             ),
             (None, 1..) => {
-                let of = topic.subscriptions.first().map(|of| World::label(of.node));
+                let of = topic.subscriptions.first().map(|of| of.node);
+                let of = of.or_else(|| topic.patterns.first().map(|of| of.node));
+                let of = of.map(World::label);
                 found.push(
                     Finding::note(
                         CHECK,

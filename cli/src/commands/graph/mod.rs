@@ -237,6 +237,27 @@ impl End {
             processor: processor.map(str::to_owned),
         }
     }
+
+    /// Who waits: a processor or a driver, or the program for a publisher that belongs to none.
+    fn who(node: &NodeReport, who: &str) -> Self {
+        let is_publisher = who.starts_with("publisher of \"");
+        Self::of(node, Some(who).filter(|_| !is_publisher))
+    }
+
+    /// Whom it waits for: a processor, or the topic of a subscription that is none of this node's processors.
+    fn on(node: &NodeReport, on: &str, topics: &[TopicOf]) -> Self {
+        let known = &node.snapshot.runtime.processors;
+        let is_of = |topic: &&TopicOf| {
+            let on = on.trim_end_matches(" (memory)");
+            on.ends_with(&format!(" on {:?}", topic.name))
+        };
+        match topics.iter().find(is_of) {
+            Some(topic) if !known.iter().any(|processor| processor.name == on) => Self::Topic {
+                topic: topic.name.clone(),
+            },
+            _ => Self::of(node, Some(on)),
+        }
+    }
 }
 
 impl Graph {
@@ -259,7 +280,7 @@ impl Graph {
             });
         };
         for view in world.topics() {
-            let is_used = !(view.publishers.is_empty() && view.subscriptions.is_empty());
+            let is_used = !view.publishers.is_empty() || view.subscription_count() > 0;
             if !is_used || !shows(view.name) {
                 continue;
             }
@@ -279,6 +300,10 @@ impl Graph {
                     topic(),
                     End::of(node, what.owner.as_deref()),
                 );
+            }
+            for Of { node, what } in &view.patterns {
+                let owner = what.subscription.owner.as_deref();
+                add(Kind::Subscribes, topic(), End::of(node, owner));
             }
             graph.topics.push(TopicOf {
                 name: view.name.to_owned(),
@@ -324,8 +349,8 @@ impl Graph {
             }
             for wait in &node.snapshot.waits {
                 for on in &wait.on {
-                    let (from, to) = (End::of(node, Some(&wait.who)), End::of(node, Some(on)));
-                    add(Kind::Waits, from, to);
+                    let to = End::on(node, on, &graph.topics);
+                    add(Kind::Waits, End::who(node, &wait.who), to);
                 }
             }
             graph.nodes.push(NodeOf {
@@ -490,6 +515,46 @@ mod tests {
                 ),
             ],
         }
+    }
+
+    #[test]
+    fn a_wait_for_a_subscription_leads_to_its_topic() {
+        use crate::commands::top::tests::{report, world};
+        let name = r#"a "b""#;
+        let topic = serde_json::json!({
+            "name": name, "id": 7, "type_name": "u8", "codec": "Serde", "history": 0, "connected_to": [],
+            "publishers": [{
+                "id": 1, "owner": "camera", "published": 0, "outstanding": 0, "in_flight": 0, "paused": false,
+            }],
+            "subscriptions": [],
+        });
+        let waits = serde_json::json!([
+            { "who": format!("publisher of {name:?}"), "on": [format!("process 7 on {name:?}")], "why": "room" },
+            { "who": "camera", "on": [format!("subscription 3 on {name:?} (memory)")], "why": "room" },
+            { "who": "camera", "on": ["viewer"], "why": "call" },
+        ]);
+        let snapshot = serde_json::json!({ "topics": [topic], "waits": waits });
+        let reports = serde_json::json!([report("id1", 7, 1, snapshot)]);
+        let world = world(reports, serde_json::json!([]));
+        let graph = Graph::of(&world, false, false, |_| true);
+        let topic = || End::Topic {
+            topic: name.to_owned(),
+        };
+        let program = End::Of {
+            node: "id1".to_owned(),
+            processor: None,
+        };
+        let waits = graph.edges.iter().filter(|edge| edge.kind == Kind::Waits);
+        let waits: Vec<_> = waits.map(|edge| (&edge.from, &edge.to)).collect();
+        let camera = processor("id1", "camera");
+        assert_eq!(
+            waits,
+            [
+                (&program, &topic()),
+                (&camera, &processor("id1", "viewer")),
+                (&camera, &topic()),
+            ]
+        );
     }
 
     #[test]

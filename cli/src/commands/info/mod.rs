@@ -91,7 +91,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Outcome {
             .iter()
             .map(|found| show::json(&world, found))
             .collect();
-        return output::json(&all);
+        return output::json_of_reports(&all);
     }
     let mut out = output::standard();
     for (n, found) in found.iter().enumerate() {

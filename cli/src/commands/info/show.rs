@@ -5,8 +5,8 @@ use super::{Found, node_line};
 use crate::output::{Table, count, duration, safe};
 use crate::world::{Of, ServiceView, TopicView, World};
 use mproc::{
-    Drops, NodeReport, ProcessorSnapshot, PublisherSnapshot, ServiceSnapshot, SilentNode,
-    SubscriptionSnapshot, TopicSnapshot, TypeInfo, WaitSnapshot, WhenFull,
+    Drops, NodeReport, PatternSnapshot, ProcessorSnapshot, PublisherSnapshot, ServiceSnapshot,
+    SilentNode, SubscriptionSnapshot, TopicSnapshot, TypeInfo, WaitSnapshot, WhenFull,
 };
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -139,6 +139,16 @@ fn topic_text(world: &World, topic: &TopicView<'_>) -> String {
     );
     section(
         &mut text,
+        "Subscriptions to patterns, over all topics that match",
+        &patterns(&topic.patterns),
+    );
+    section(
+        &mut text,
+        "Taps, which look on, over all topics that match",
+        &patterns(&topic.taps),
+    );
+    section(
+        &mut text,
         "Links to other processes, as their publishers count",
         &subscriptions(topic.links.iter(), Some(world)),
     );
@@ -187,10 +197,41 @@ fn subscriptions<'a>(
             count(s.held),
             s.held_ns_max.map_or("-".to_owned(), time),
             words([
+                yes(s.tap, "tap"),
                 yes(s.paused, "paused"),
                 yes(s.closed, "closed"),
                 yes(s.refused > 0, &format!("refused {}", s.refused)),
             ]),
+        ]);
+    }
+    table
+}
+
+/// Subscriptions to whatever matches, with what they match.
+fn patterns(all: &[Of<'_, PatternSnapshot>]) -> Table {
+    let mut table = Table::new(&[
+        "NODE",
+        "OWNER",
+        "PATTERN",
+        "WHEN FULL",
+        ">QUEUED",
+        ">PLACES",
+        ">TAKEN",
+        ">LOST",
+        "DROPPED",
+    ]);
+    for of in all {
+        let s = &of.what.subscription;
+        table.row([
+            World::label(of.node),
+            s.owner.clone().unwrap_or("(pulled)".to_owned()),
+            of.what.pattern.clone(),
+            policy(s.when_full).to_owned(),
+            count(s.queued),
+            count(s.capacity),
+            count(s.taken),
+            count(s.lost),
+            drops(&s.dropped),
         ]);
     }
     table
@@ -394,6 +435,14 @@ fn node_text(report: &NodeReport) -> String {
         ]);
     }
     section(&mut text, "Drivers", &table);
+    let patterns_of = |tap| -> Vec<_> {
+        let all = snapshot.patterns.iter();
+        let all = all.filter(|what| what.subscription.tap == tap);
+        all.map(|what| Of { node: report, what }).collect()
+    };
+    section(&mut text, "Taps", &patterns(&patterns_of(true)));
+    let others = patterns(&patterns_of(false));
+    section(&mut text, "Subscriptions to patterns", &others);
     text
 }
 
@@ -416,6 +465,8 @@ pub(super) enum Json<'a> {
         connected_to: Vec<&'a str>,
         publishers: Vec<OfNodeJson<'a, PublisherSnapshot>>,
         subscriptions: Vec<OfNodeJson<'a, SubscriptionSnapshot>>,
+        patterns: Vec<OfNodeJson<'a, PatternSnapshot>>,
+        taps: Vec<OfNodeJson<'a, PatternSnapshot>>,
         links: Vec<LinkJson<'a>>,
     },
     Processor {
@@ -478,6 +529,8 @@ pub(super) fn json<'a>(world: &World, found: &'a Found<'a>) -> Json<'a> {
                     .collect(),
                 publishers: all(&topic.publishers),
                 subscriptions: all(&topic.subscriptions),
+                patterns: all(&topic.patterns),
+                taps: all(&topic.taps),
                 links: links.collect(),
             }
         }

@@ -4,6 +4,7 @@ use super::channel::{ChannelType, Form};
 use super::parse::Patterns;
 use super::parts;
 use super::scan::{Channel, Message, Scanned};
+use crate::meeting::{self, Meeting};
 use crate::session::Session;
 use crate::values::Values;
 use crate::world::World;
@@ -204,10 +205,13 @@ impl Outlets {
 }
 
 impl Outlets {
-    /// Waits for subscribers that nobody tells of.
-    pub(crate) fn settle(&self) -> Result<(), Error> {
-        let publishers: Vec<_> = self.all.iter().map(|outlet| &outlet.publisher).collect();
-        crate::meeting::settle(&publishers)
+    /// Whom each publisher is going to meet.
+    pub(crate) fn meetings(&self, world: &World) -> Vec<Meeting<'_>> {
+        let all = self.all.iter().map(|outlet| Meeting {
+            publisher: &outlet.publisher,
+            expected: meeting::expected(world, &outlet.topic, outlet.values.info()),
+        });
+        all.collect()
     }
 }
 

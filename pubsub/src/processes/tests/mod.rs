@@ -200,6 +200,7 @@ struct FakeSubscription {
 impl FakeSubscription {
     fn new(key: TopicKey, capacity: usize, when_full: WhenFull, max_leases: usize) -> Arc<Self> {
         let terms = Terms {
+            is_tap: false,
             capacity,
             when_full,
             max_leases,
