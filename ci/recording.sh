@@ -65,7 +65,7 @@ wait "$running"
 kill -TERM "$recorder"
 wait "$recorder"
 
-"$place/venv/bin/python" - "$place" <<'PYTHON'
+if ! "$place/venv/bin/python" - "$place" <<'PYTHON'
 """Counts what the recordings hold, and compares the rates."""
 import collections
 import json
@@ -132,3 +132,10 @@ numbers = sum(len(values) for values, _ in then.values())
 messages = sum(len(messages) for messages in live.values())
 print(f"{messages} messages of {len(live)} topics, and {len(then)} rates with {numbers} numbers, the same as live")
 PYTHON
+then
+  # On a busy machine there may be too little to compare, and what the rates are made of is dropped when it waits too long.
+  if [ -n "${MPROC_RECORDING_AGAIN:-}" ]; then exit 1; fi
+  echo "once more, for longer: a machine that is busy drops readings on their way"
+  clean
+  MPROC_RECORDING_AGAIN=1 exec ci/recording.sh --seconds $((seconds * 4))
+fi

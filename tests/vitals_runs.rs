@@ -101,13 +101,8 @@ fn an_interrupt_ends_it_in_order() {
     let mut shown = String::new();
     // It runs once it shows something.
     out.read_line(&mut shown).unwrap();
-    let told = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    if !told.as_ref().is_ok_and(|status| status.success()) {
-        child.kill().unwrap();
-        panic!("cannot send the signal: {told:?}");
-    }
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
     out.read_to_string(&mut shown).unwrap();
     let output = child.wait_with_output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);

@@ -6,6 +6,7 @@ use crate::commands::{
 };
 use clap::{ColorChoice, Parser, Subcommand};
 use mproc::{DEFAULT_DOMAIN, DomainOptions};
+use std::time::Duration;
 
 /// See running mproc programs, talk to them, record what they say and play it back.
 ///
@@ -49,6 +50,16 @@ pub(crate) struct Arguments {
         display_order = 901
     )]
     pub(crate) color: ColorChoice,
+    /// How long programs may take to answer when they are asked what they hold; 2 if not given, 0.8 for the screen of top.
+    #[arg(
+        long,
+        global = true,
+        env = "MPROC_LOOK_LIMIT",
+        value_name = "SECONDS",
+        value_parser = look_limit,
+        display_order = 902
+    )]
+    pub(crate) look_limit: Option<Duration>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -73,6 +84,23 @@ pub(crate) enum Command {
     Doctor(doctor::Arguments),
     Bench(bench::Arguments),
     Completions(completions::Arguments),
+}
+
+impl Arguments {
+    /// How long programs may take to answer.
+    pub(crate) fn look_limit(&self) -> Duration {
+        self.look_limit.unwrap_or(Duration::from_secs(2))
+    }
+}
+
+fn look_limit(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "a number of seconds is needed, such as 0.5".to_owned())?;
+    if !(0.05..=600.0).contains(&seconds) {
+        return Err("it must be between 0.05 and 600 seconds".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
 }
 
 fn domain(name: &str) -> Result<String, String> {

@@ -6,6 +6,7 @@
 //! | `failure.rs` | why a command fails, what to try, and exit codes |
 //! | `session.rs` | a command's place in the domain: it joins, looks around, and ends with Ctrl-C |
 //! | `tap.rs` | hearing topics without holding anybody back |
+//! | `unanswered.rs` | when to ask again for what programs have not told |
 //! | `meeting.rs` | subscribers that nobody tells of |
 //! | `world.rs` | what all programs of the domain have reported, put together |
 //! | `values.rs` | values as people write them, and as they travel |
@@ -21,6 +22,7 @@ mod meeting;
 mod output;
 mod session;
 mod tap;
+mod unanswered;
 mod values;
 mod world;
 

@@ -7,14 +7,12 @@ use mproc::{Node, Options, Script, SurveyOptions};
 use std::ops::Deref;
 use std::time::Duration;
 
-/// How long programs may take to answer, unless the command says otherwise.
-pub(crate) const LOOK_LIMIT: Duration = Duration::from_secs(2);
-
 /// A script in the domain. What waits on this thread is given up at Ctrl-C: the wait returns `Interrupted`, and
 /// [`is_ending`](mproc::Runtime::is_ending) is true from then on.
 #[derive(Debug)]
 pub(crate) struct Session {
     script: Script<()>,
+    look_limit: Duration,
 }
 
 impl Session {
@@ -25,14 +23,21 @@ impl Session {
             .domain(&arguments.domain)
             .and_then(mproc::NodeBuilder::init)
             .map_err(|error| Failure::from(error).hint("mproc doctor"))?;
-        Ok(Self { script })
+        let look_limit = arguments.look_limit();
+        Ok(Self { script, look_limit })
     }
 
     /// What all programs of the domain say of themselves now. Those that do not answer in time are in it, too.
     pub(crate) fn look(&self) -> Outcome<World> {
-        self.look_for(LOOK_LIMIT)
+        self.look_for(self.look_limit)
     }
 
+    /// How long programs may take to answer.
+    pub(crate) fn look_limit(&self) -> Duration {
+        self.look_limit
+    }
+
+    /// As [`look`](Self::look), with this limit.
     pub(crate) fn look_for(&self, limit: Duration) -> Outcome<World> {
         self.look_with(SurveyOptions::new().limit(limit))
     }

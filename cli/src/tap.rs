@@ -11,6 +11,7 @@
 use crate::failure::{Code, Failure, Outcome};
 use crate::output::note;
 use crate::session::Session;
+use crate::unanswered::Unanswered;
 use crate::world::{TopicView, World, is_internal};
 use mproc::{
     CodecKind, Pattern, PublisherId, Raw, RecvError, Sample, Schema, Subscription,
@@ -25,8 +26,8 @@ const REST_MAX: Duration = Duration::from_millis(10);
 const REST_MIN: Duration = Duration::from_micros(500);
 /// What is queued for a tap may occupy so much of a publisher's shared memory, as far as that is known.
 const QUEUED_BYTES_MAX: usize = 32 << 20;
-/// How long programs may take to answer before a tap goes on without them.
-const LOOK_LIMIT: Duration = Duration::from_millis(500);
+/// How long programs may take to say that nobody publishes any more: meanwhile nothing is shown. Who takes longer has not gone.
+const ASK_LIMIT: Duration = Duration::from_millis(500);
 /// After so long without a sample it is asked whether anybody publishes at all.
 const SILENCE: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(8);
@@ -107,6 +108,7 @@ pub(crate) struct Tap<'a> {
     is_prompt: bool,
     /// What the domain said when it was asked last.
     world: World,
+    unanswered: Unanswered,
     /// Samples taken since then, for the rate.
     taken: (Instant, u32),
     /// Whether anybody published when it was asked last, and when to ask next.
@@ -126,7 +128,7 @@ impl<'a> Tap<'a> {
     /// A tap of `text`: a name, a pattern, or an id as text. Says so if nobody publishes there yet.
     pub(crate) fn open(session: &'a Session, text: &str, options: TapOptions) -> Outcome<Self> {
         let wanted = Wanted::new(text)?;
-        let world = session.look_for(LOOK_LIMIT)?;
+        let world = session.look()?;
         let topics = wanted.of(&world);
         let is_local =
             |topic: &TopicView<'_>| topic.types.iter().all(|t| t.codec == CodecKind::Local);
@@ -182,6 +184,7 @@ impl<'a> Tap<'a> {
             capacity,
             is_prompt: options.is_prompt,
             world,
+            unanswered: Unanswered::default(),
             taken: (now, 0),
             is_published,
             ask_at: now + SILENCE,
@@ -303,7 +306,7 @@ impl<'a> Tap<'a> {
     /// Asks whether anybody publishes, after a silence, and says so if that has changed.
     fn ask(&mut self) -> Outcome {
         self.silence = (self.silence * 2).min(SILENCE_MAX);
-        self.look()?;
+        self.look_for(ASK_LIMIT.min(self.session.look_limit()))?;
         self.ask_at = self.session.now() + self.silence;
         let topics = self.wanted.of(&self.world);
         let is_published = topics.iter().any(|topic| !topic.publishers.is_empty());
@@ -318,8 +321,8 @@ impl<'a> Tap<'a> {
         Ok(())
     }
 
-    fn look(&mut self) -> Outcome {
-        match self.session.look_for(LOOK_LIMIT) {
+    fn look_for(&mut self, limit: Duration) -> Outcome {
+        match self.session.look_for(limit) {
             Ok(world) => self.world = world,
             // Ctrl-C: the next turn ends.
             Err(_) if self.session.is_ending() => {}
@@ -338,8 +341,24 @@ impl<'a> Tap<'a> {
         if let Some(known) = self.known(&topic, info) {
             return Ok(known);
         }
-        self.look()?;
-        Ok(self.known(&topic, info).unwrap_or_else(|| info.clone()))
+        self.look_for(self.session.look_limit())?;
+        if let Some(known) = self.known(&topic, info) {
+            self.unanswered.settle(&topic, info.type_hash);
+            return Ok(known);
+        }
+        // Who does not answer may be the one that knows.
+        match self.world.silent.is_empty() {
+            true => self.unanswered.settle(&topic, info.type_hash),
+            false => self
+                .unanswered
+                .put_off(&topic, info.type_hash, self.session.now()),
+        }
+        Ok(info.clone())
+    }
+
+    /// True if [`info`](Self::info) did not know all of this topic's type, and it is time to ask it again.
+    pub(crate) fn may_know_more(&self, topic: &str, type_hash: u64) -> bool {
+        self.unanswered.is_due(topic, type_hash, self.session.now())
     }
 
     fn known(&self, topic: &str, info: &TypeInfo) -> Option<TypeInfo> {

@@ -12,6 +12,22 @@ fn a_wrong_domain_is_named() {
 }
 
 #[test]
+fn a_wrong_look_limit_is_refused() {
+    let place = Place::new();
+    for limit in ["0", "-1", "601", "NaN", "x", ""] {
+        let ran = place.run(&["list", &format!("--look-limit={limit}")]);
+        assert_eq!(ran.code, Some(2), "{limit}: {ran:?}");
+        assert!(ran.err.contains("--look-limit"), "{ran:?}");
+    }
+    for limit in ["0.05", "600"] {
+        place.run(&["list", "--look-limit", limit]).ok();
+    }
+    let mut command = place.command(&["list"]);
+    let output = command.env("MPROC_LOOK_LIMIT", "never").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
 fn help_is_everywhere() {
     let place = Place::new();
     let commands = [

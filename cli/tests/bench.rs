@@ -5,10 +5,10 @@ mod support;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use support::{LONG, Place};
+use support::{LONG, Place, send_signal};
 
 fn entries(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).unwrap();
@@ -118,9 +118,7 @@ fn interrupt(place: &Place, is_time: impl Fn() -> bool, later: Duration) {
         sleep(Duration::from_millis(5));
     }
     sleep(later);
-    let pid = child.id().to_string();
-    let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
-    assert!(sent.success());
+    send_signal(rustix::process::Pid::from_child(&child), "INT");
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let text = String::from_utf8(output.stderr).unwrap();

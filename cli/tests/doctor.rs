@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Instant;
-use support::{LONG, Place, Ran, listen, play_role, say};
+use support::{LONG, LOOK_LIMIT, Place, Ran, listen, play_role, say};
 
 const NUMBERS: Topic<i64> = Topic::new("numbers");
 const OTHER_NUMBERS: Topic<f64> = Topic::new("numbers");
@@ -102,7 +102,12 @@ fn role() {
 }
 
 fn doctor(place: &Place) -> (Option<i32>, Value) {
-    let ran = place.run(&["doctor", "--json"]);
+    doctor_with(place, LOOK_LIMIT)
+}
+
+/// As [`doctor`], with so many seconds for programs to answer.
+fn doctor_with(place: &Place, look_limit: &str) -> (Option<i32>, Value) {
+    let ran = place.run(&["doctor", "--json", "--look-limit", look_limit]);
     let report = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
     (ran.code, report)
 }
@@ -258,7 +263,7 @@ fn stopped_process_is_a_problem() {
     let place = Place::new();
     let sound = place.program("sound");
     sound.signal("STOP");
-    let (code, report) = doctor(&place);
+    let (code, report) = doctor_with(&place, "1");
     let nodes = said(&report, "nodes");
     sound.signal("CONT");
     assert_eq!(code, Some(5), "{report:#}");

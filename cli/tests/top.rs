@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Instant;
-use support::{LONG, Place, listen, play_role, say};
+use support::{LONG, LOOK_LIMIT, Place, listen, play_role, say, send_signal};
 
 const NUMBERS: Topic<u64> = Topic::new("robot/numbers");
 
@@ -42,14 +42,24 @@ impl Handle<u64> for Counter {
 fn robot() {
     let node = node();
     let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let (begun, has_begun) = std::sync::mpsc::channel();
     let blocked = closure(move |_: u32, _cx| {
+        let _ = begun.send(());
         let _ = wait.recv();
     });
     let blocked = node.spawn_thread("blocked", blocked).unwrap();
     blocked.send(1).unwrap();
     blocked.send(2).unwrap();
-    let _reader = node.subscribe(&NUMBERS, |_: Sample<u64>| {}).unwrap();
+    let (heard, has_heard) = std::sync::mpsc::channel();
+    let listens = move |_: Sample<u64>| {
+        // Who made it waits for the first only.
+        let _ = heard.send(());
+    };
+    let _reader = node.subscribe(&NUMBERS, listens).unwrap();
     let _counter = node.spawn_thread("counter", Counter { count: 0 }).unwrap();
+    has_begun.recv().unwrap();
+    has_heard.recv().unwrap();
+    drop((has_begun, has_heard));
     say("ready");
     listen();
     drop(go_on);
@@ -199,7 +209,8 @@ fn a_reader_that_leaves_ends_it_quietly() {
     command
         .arg("-c")
         .arg(script)
-        .env("XDG_RUNTIME_DIR", place.path());
+        .env("XDG_RUNTIME_DIR", place.path())
+        .env("MPROC_LOOK_LIMIT", LOOK_LIMIT);
     let output = command.output().unwrap();
     assert!(output.stderr.is_empty(), "{output:?}");
 }
@@ -218,32 +229,35 @@ impl<'a> Terminal<'a> {
         }
         let terminal = Self { place };
         let (width, height) = (width.to_string(), height.to_string());
-        terminal.tmux(&[
-            "-f",
-            "/dev/null",
-            "new-session",
-            "-d",
-            "-x",
-            &width,
-            "-y",
-            &height,
-            script,
-        ]);
+        let size = ["-x", &width, "-y", &height];
+        let arguments = ["-f", "/dev/null", "new-session", "-d"];
+        // Not by the shell of the user, which may be any.
+        let program = ["sh", "-c", script];
+        let output = terminal.run(&[&arguments[..], &size, &program].concat());
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr);
+            println!("skipped: tmux: {}", why.trim_end());
+            return None;
+        }
         Some(terminal)
     }
 
-    fn tmux(&self, arguments: &[&str]) -> String {
-        let output = Command::new("tmux")
-            .arg("-S")
-            .arg(self.place.file("tmux.sock"))
-            .args(arguments)
+    fn run(&self, arguments: &[&str]) -> std::process::Output {
+        // A socket's path may be long, and its name is short.
+        let mut command = Command::new("tmux");
+        command.current_dir(self.place.path());
+        command.args(["-S", "tmux.sock"]).args(arguments);
+        command
             .env("XDG_RUNTIME_DIR", self.place.path())
             .env("LC_ALL", "C.UTF-8")
             .env_remove("TMUX")
             .env_remove("MPROC_DOMAIN")
-            .env("TERM", "xterm-256color")
-            .output()
-            .unwrap();
+            .env("TERM", "xterm-256color");
+        command.output().unwrap()
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
@@ -276,20 +290,21 @@ impl<'a> Terminal<'a> {
 
 impl Drop for Terminal<'_> {
     fn drop(&mut self) {
-        let _ = Command::new("tmux")
-            .arg("-S")
-            .arg(self.place.file("tmux.sock"))
-            .arg("kill-server")
-            .output();
+        let _ = self.run(&["kill-server"]);
     }
 }
 
 /// Runs `top` between two looks at the terminal's settings, and stays.
 fn script(place: &Place, arguments: &str) -> String {
+    script_with(place, &format!("--look-limit {LOOK_LIMIT} {arguments}"))
+}
+
+/// As [`script`], also where a program is stopped.
+fn script_with(place: &Place, arguments: &str) -> String {
     let program = env!("CARGO_BIN_EXE_mproc");
     let at = place.path().display();
     format!(
-        "stty -g > {at}/before; '{program}' top {arguments}; echo ended with $?; stty -g > {at}/after; echo over; cat"
+        "stty -g > '{at}/before'; '{program}' top {arguments}; echo ended with $?; stty -g > '{at}/after'; echo over; cat"
     )
 }
 
@@ -397,7 +412,7 @@ fn screen_shows_sorts_filters_pauses_and_leaves_no_trace() {
 fn a_program_that_is_stopped_is_shown_as_silent_and_keys_are_served() {
     let place = Place::new();
     let robot = place.program("robot");
-    let script = script(&place, "--interval 0.1");
+    let script = script_with(&place, "--interval 0.1 --look-limit 2");
     let Some(terminal) = Terminal::start(&place, 100, 10, &script) else {
         return;
     };
@@ -442,20 +457,20 @@ fn small_terminal_shows_a_row_and_grows() {
 fn sigterm_gives_the_terminal_back() {
     let place = Place::new();
     let _robot = place.program("robot");
-    let script = script(&place, "").replacen(
-        "'",
-        &format!("echo $$ > {}/shell; '", place.path().display()),
-        1,
-    );
+    let script = format!("echo $$ > shell; {}", script(&place, ""));
     let Some(terminal) = Terminal::start(&place, 80, 10, &script) else {
         return;
     };
     terminal.until("a row", |screen| screen.contains("\nblocked"));
     let shell = std::fs::read_to_string(place.file("shell")).unwrap();
-    let killed = Command::new("pkill")
-        .args(["-TERM", "-P", shell.trim()])
-        .status()
-        .unwrap();
-    assert!(killed.success());
+    let shell = shell.trim();
+    let children = format!("/proc/{shell}/task/{shell}/children");
+    let Ok(children) = std::fs::read_to_string(&children) else {
+        println!("skipped: no {children}");
+        return;
+    };
+    let pid = children.split_whitespace().next().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    send_signal(pid, "TERM");
     assert_given_back(&place, &terminal, 0);
 }

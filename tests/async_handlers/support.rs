@@ -278,7 +278,7 @@ fn spin_for<T: 'static>(
 pub(crate) fn everywhere(claim: impl Fn(&mut Place)) {
     for kind in ["own", "shared", "pool", "manual"] {
         claim(&mut Place::new(
-            Node::with_options(Options::default()),
+            Node::with_options(Options::default().call_limit(LONG).send_limit(LONG)),
             kind,
         ));
         let simulated = Node::simulated_with(7, Options::default());

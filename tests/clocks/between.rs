@@ -23,7 +23,7 @@ impl Domain {
 
 fn node_in(directory: &Path) -> Node {
     let domain = DomainOptions::new("clocks").unwrap();
-    let builder = Node::builder().options(Options::default());
+    let builder = Node::builder().options(Options::default().call_limit(LONG).send_limit(LONG));
     let builder = builder.domain_with(domain.directory(directory));
     builder.build().unwrap()
 }

@@ -24,6 +24,11 @@ use tempfile::TempDir;
 /// Longer than anything takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
+/// The documented capacities, and limits that a busy machine does not reach.
+fn node_options() -> Options {
+    Options::default().call_limit(LONG).send_limit(LONG)
+}
+
 const DOMAIN: &str = "seen";
 
 /// A domain's directory.
@@ -56,8 +61,11 @@ fn domain(base: &Path) -> DomainOptions {
 }
 
 fn node(base: &Path) -> Node {
-    let builder = Node::builder().options(Options::default());
-    builder.domain_with(domain(base)).build().unwrap()
+    Node::builder()
+        .options(node_options())
+        .domain_with(domain(base))
+        .build()
+        .unwrap()
 }
 
 /// Ends a node in order.

@@ -134,8 +134,15 @@ fn a_stopped_process_is_named_with_the_reason_and_answers_when_it_goes_on() {
     assert_eq!(survey(&node).reports.len(), 2);
     stopped.stop();
     // Its limit is what such a survey takes.
-    let seen = node.survey(Duration::from_secs(3)).wait().unwrap();
-    assert_eq!(seen.reports.len(), 1);
+    let start = Instant::now();
+    let seen = loop {
+        let seen = node.survey(Duration::from_secs(3)).wait().unwrap();
+        // The other one may be slow, too.
+        if seen.reports.len() == 1 {
+            break seen;
+        }
+        assert!(start.elapsed() < LONG, "{seen:?}");
+    };
     assert_eq!(seen.reports[0].node.id, other.id);
     let silent = only_silent(&seen);
     assert_eq!((&silent.id, silent.pid), (&stopped.id, stopped.pid()));
@@ -206,14 +213,14 @@ fn a_process_that_is_killed_while_it_is_asked_is_named_at_once() {
 }
 
 #[test]
-fn a_hundred_surveys_at_the_same_time_all_see_everybody() {
+fn many_surveys_at_the_same_time_all_see_everybody() {
     let place = Place::new();
     let mut actors = [place.actor(), place.actor()];
     for actor in &mut actors {
         actor.does("many 2000");
     }
     let node = place.node();
-    let tickets: Vec<_> = (0..100).map(|_| node.survey(LONG).start()).collect();
+    let tickets: Vec<_> = (0..20).map(|_| node.survey(LONG * 4).start()).collect();
     for ticket in tickets {
         let seen = ticket.wait().unwrap();
         assert_eq!(seen.silent, []);

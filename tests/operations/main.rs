@@ -29,7 +29,7 @@ pub(crate) fn simulated(seed: u64) -> Node {
 
 /// A real node with the documented capacities.
 pub(crate) fn real() -> Node {
-    Node::with_options(Options::default())
+    Node::with_options(Options::default().call_limit(LONG).send_limit(LONG))
 }
 
 /// Answers each call half a second after it was handled.

@@ -15,7 +15,8 @@ pub(crate) const MILLI: Duration = Duration::from_millis(1);
 
 /// A real node with the documented capacities.
 pub(crate) fn real() -> Node {
-    Node::builder().options(Options::default()).build().unwrap()
+    let limit = Duration::from_secs(60);
+    Node::with_options(Options::default().call_limit(limit).send_limit(limit))
 }
 
 pub(crate) fn simulated(seed: u64) -> Node {

@@ -11,9 +11,10 @@ use mproc::{DriverSnapshot, Options};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// A real node with the documented capacities.
+/// A real node with the documented capacities. Its limits are none that a busy machine reaches.
 pub(crate) fn real() -> Node {
-    Node::builder().options(Options::default()).build().unwrap()
+    let limit = 60 * SECOND;
+    Node::with_options(Options::default().call_limit(limit).send_limit(limit))
 }
 
 pub(crate) fn simulated(seed: u64) -> Node {

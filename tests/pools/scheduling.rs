@@ -256,30 +256,32 @@ fn a_tree_of_processors_grows_on_a_pool_and_counts_its_leaves() {
 fn threads_are_as_they_were_asked_to_be_and_what_cannot_be_is_refused() {
     use mproc::{ErrorKind, PoolOptions, ThreadOptions};
     let node = real();
-    let tell = || {
-        closure(|(): (), _cx| {
-            let status = std::fs::read_to_string("/proc/thread-self/status")?;
-            let cores = status
-                .lines()
-                .find_map(|l| l.strip_prefix("Cpus_allowed_list:"));
-            let stat = std::fs::read_to_string("/proc/thread-self/stat")?;
-            // Behind the name, which stands in brackets: the 17th word.
-            let nice = stat
-                .rsplit(')')
-                .next()
-                .and_then(|rest| rest.split_whitespace().nth(16));
-            let words = (cores.unwrap_or_default().trim(), nice.unwrap_or_default());
-            Ok::<_, Fault>(format!("{words:?}"))
-        })
+    // Of the calling thread: the cores that it may use, and how nice it is.
+    let of_this_thread = || {
+        let status = std::fs::read_to_string("/proc/thread-self/status")?;
+        let mut lines = status.lines();
+        let cores = lines.find_map(|l| l.strip_prefix("Cpus_allowed_list:"));
+        let stat = std::fs::read_to_string("/proc/thread-self/stat")?;
+        // Behind the name, which stands in brackets: the 17th word.
+        let nice = stat.rsplit(')').next();
+        let nice = nice.and_then(|rest| rest.split_whitespace().nth(16));
+        let cores = cores.unwrap_or_default().trim().to_owned();
+        Ok::<(String, i32), Fault>((cores, nice.unwrap_or_default().parse()?))
     };
-    let first = ThreadOptions::default().cores([0]).nice(3);
+    let tell = || closure(move |(): (), _cx| of_this_thread());
+    // The first core that this process may use, and a niceness that it may take.
+    let (cores, own_nice) = of_this_thread().unwrap();
+    let core: usize = cores.split([',', '-']).next().unwrap().parse().unwrap();
+    let nice = own_nice.max(3);
+    let wanted = (core.to_string(), nice);
+    let first = ThreadOptions::default().cores([core]).nice(nice);
     let options = PoolOptions::threads(2).each_thread(first.clone());
     let pool = node.pool_with("pool", options).unwrap();
     let on_pool = pool.spawn("on the pool", tell()).unwrap();
     let shared = node.driver_with("shared", first).unwrap();
     let on_shared = shared.spawn("on the driver", tell()).unwrap();
-    assert_eq!(on_pool.call(()).wait().unwrap(), r#"("0", "3")"#);
-    assert_eq!(on_shared.call(()).wait().unwrap(), r#"("0", "3")"#);
+    assert_eq!(on_pool.call(()).wait().unwrap(), wanted);
+    assert_eq!(on_shared.call(()).wait().unwrap(), wanted);
     let refused = |options: ThreadOptions| node.driver_with("odd", options).unwrap_err();
     for options in [
         ThreadOptions::default().nice(20),

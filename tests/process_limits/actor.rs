@@ -257,10 +257,13 @@ pub(crate) fn act(base: &Path) {
             // With no more address space than there is now, and a little for what is small.
             "squeeze" => {
                 let value = vec![number(3) as u8; number(2)];
-                let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-                let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+                let status = std::fs::read_to_string("/proc/self/status").unwrap();
+                let mut lines = status.lines();
+                let mapped = lines.find_map(|line| line.strip_prefix("VmSize:"));
+                let mapped = mapped.and_then(|kib| kib.split_whitespace().next());
+                let mapped: u64 = mapped.unwrap().parse().unwrap();
                 let copy = value.clone();
-                limit(Resource::As, Some(pages * 4096 + (4 << 20)));
+                limit(Resource::As, Some((mapped << 10) + (4 << 20)));
                 let refused = publishers[name].publish(value);
                 limit(Resource::As, None);
                 let error = refused.unwrap_err();

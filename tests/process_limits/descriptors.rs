@@ -33,22 +33,33 @@ fn with_so_many_left(left: usize, publishes: bool) {
         &mut *subscriber
     };
     full.ask(&format!("fill {left}"), "filled");
-    let before: u64 = full.ask("cpu", "cpu").parse().unwrap();
     subscriber.ask("subscribe data", "subscribed");
-    let joined = publisher.ask("probe data 1", "probe") == "true";
+    let start = std::time::Instant::now();
+    let (joined, reports) = loop {
+        let joined = publisher.ask("probe data 1", "probe") == "true";
+        let mut reports = publisher.reports();
+        reports.extend(subscriber.reports());
+        if joined || reports.iter().any(|text| says_so(text)) {
+            break (joined, reports);
+        }
+        assert!(start.elapsed() < LONG, "{left} left: {reports:#?}");
+    };
+    let full = if publishes {
+        &mut *publisher
+    } else {
+        &mut *subscriber
+    };
+    // The probe takes a second, as more do not come; who spins uses all of it.
+    let before: u64 = full.ask("cpu", "cpu").parse().unwrap();
+    assert_eq!(publisher.ask("probe data 2", "probe"), "false");
     let full = if publishes {
         &mut *publisher
     } else {
         &mut *subscriber
     };
     let used = full.ask("cpu", "cpu").parse::<u64>().unwrap() - before;
-    // The probe takes a second at most; who spins uses all of it.
-    assert!(used < 500, "{left} left: {used} ms of a processor");
-    let mut reports = publisher.reports();
-    reports.extend(subscriber.reports());
-    let is_told = reports.iter().any(|text| says_so(text));
+    assert!(used < 700, "{left} left: {used} ms of a processor");
     println!("{left} left, publishes {publishes}: joined {joined}, {used} ms, {reports:#?}");
-    assert!(joined || is_told, "{left} left: {reports:#?}");
     assert!(reports.len() < 8, "{left} left: {reports:#?}");
     let full = if publishes {
         &mut *publisher
@@ -102,8 +113,12 @@ fn node_with_32_descriptors_links_to_as_many_as_it_can() {
     let reports = limited.reports();
     println!("all {all}, {used} ms, {reports:#?}");
     assert_eq!(all, "false", "16 peers need more than 32 descriptors");
-    assert!(used < 500, "{used} ms of a processor");
+    assert!(used < 700, "{used} ms of a processor");
     assert!(reports.iter().any(|text| says_so(text)), "{reports:#?}");
+    let start = std::time::Instant::now();
+    while limited.ask("probe data 1", "probe") == "false" {
+        assert!(start.elapsed() < LONG, "{reports:#?}");
+    }
     let linked: usize = limited
         .ask("publish data 5 1", "published")
         .parse()

@@ -59,9 +59,10 @@ fn directory_that_cannot_be_used_is_named_with_what_to_do() {
         let text = with_runtime(base.path().as_ref());
         says(&text, &["Io", folder, "777", "chmod"]);
         fs::set_permissions(folder, Permissions::from_mode(0o700)).unwrap();
-        // Only root can give a directory away.
-        if rustix::process::geteuid().is_root() {
-            chown(folder, Some(12345), None).unwrap();
+        // Only root can give a directory away, and not everywhere.
+        if let Err(error) = chown(folder, Some(12345), None) {
+            println!("skipped: chown: {error}");
+        } else {
             let text = with_runtime(base.path().as_ref());
             says(&text, &["Io", folder, "12345", "user"]);
             chown(folder, Some(0), None).unwrap();

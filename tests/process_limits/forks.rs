@@ -201,7 +201,7 @@ pub(crate) fn act(base: &Path) {
                 match unsafe { fork() } {
                     0 => {
                         // SAFETY: It takes a number. If the child waits for what never comes, it is ended and that is seen.
-                        unsafe { alarm(20) };
+                        unsafe { alarm(100) };
                         let all = std::panic::AssertUnwindSafe(|| use_all(handles));
                         let code = i32::from(std::panic::catch_unwind(all).is_err());
                         // SAFETY: Ends this process, without the destructors and buffers of its parent.
@@ -258,10 +258,10 @@ fn forked_child_can_do_nothing_and_its_parent_goes_on() {
             let took = line
                 .strip_prefix("step ")
                 .and_then(|l| l.split(' ').next_back());
-            took.is_some_and(|took| took.parse::<u64>().unwrap() > 2000)
+            took.is_some_and(|took| took.parse::<u64>().unwrap() > 60_000)
         };
         let slow: Vec<_> = parent.seen.iter().filter(slow).collect();
-        assert!(slow.is_empty(), "{slow:?} took longer than two seconds");
+        assert!(slow.is_empty(), "{slow:?} took longer than a minute");
         for n in 0..10 {
             assert_eq!(parent.ask("publish", "published"), "1");
             assert_eq!(peer.ask("take up", "took"), "1 5");

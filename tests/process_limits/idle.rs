@@ -31,9 +31,17 @@ fn are_idle(actors: &mut [&mut actor::Actor]) {
     std::thread::sleep(Duration::from_secs(2));
     let mut ask =
         |what: &str| -> Vec<String> { actors.iter_mut().map(|a| a.ask(what, what)).collect() };
-    let before = ask("switches");
-    std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(ask("switches"), before);
+    let mut before = ask("switches");
+    // On a busy machine a thread goes to sleep late. Who polls is awake in each of these intervals.
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_secs(3));
+        let after = ask("switches");
+        if after == before {
+            return;
+        }
+        before = after;
+    }
+    panic!("they wake: {before:?}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub(crate) fn act(domain: &str, base: &Path) {
     let mut acting = Acting {
         node: Some(
             Node::builder()
-                .options(mproc::Options::default())
+                .options(mproc::Options::default().call_limit(LONG).send_limit(LONG))
                 .domain_with(domain)
                 .build()
                 .unwrap(),

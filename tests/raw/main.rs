@@ -19,6 +19,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Longer than anything takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
+/// The documented capacities, and limits that a busy machine does not reach.
+fn node_options() -> Options {
+    Options::default().call_limit(LONG).send_limit(LONG)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct Pose {
@@ -50,13 +55,13 @@ struct Pair {
 
 fn node_in(directory: &Path) -> Node {
     let domain = DomainOptions::new("raw").unwrap().directory(directory);
-    let builder = Node::builder().options(Options::default());
+    let builder = Node::builder().options(node_options());
     builder.domain_with(domain).build().unwrap()
 }
 
 impl Pair {
     fn here() -> Self {
-        let node = Node::with_options(Options::default());
+        let node = Node::with_options(node_options());
         Self {
             publish: node.clone(),
             subscribe: node,

@@ -24,6 +24,11 @@ use tempfile::TempDir;
 /// Longer than anything takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
+/// The documented capacities, and limits that a busy machine does not reach.
+fn node_options() -> Options {
+    Options::default().call_limit(LONG).send_limit(LONG)
+}
+
 /// Where it is served, and where it is called.
 struct Pair {
     serve: Node,
@@ -35,13 +40,13 @@ struct Pair {
 fn node_in(directory: &Path) -> Node {
     let domain = DomainOptions::new("services").unwrap();
     let domain = domain.directory(directory);
-    let builder = Node::builder().options(Options::default());
+    let builder = Node::builder().options(node_options());
     builder.domain_with(domain).build().unwrap()
 }
 
 impl Pair {
     fn here() -> Self {
-        let node = Node::with_options(Options::default());
+        let node = Node::with_options(node_options());
         Self {
             serve: node.clone(),
             call: node,

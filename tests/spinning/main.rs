@@ -33,7 +33,7 @@ fn simulated() -> Node {
 
 /// A node on the real machine, with ordinary room, for this process alone.
 fn real() -> Node {
-    Node::with_options(Options::default())
+    Node::with_options(Options::default().call_limit(LONG).send_limit(LONG))
 }
 
 /// A script that keeps the numbers it hears, has started, and has nothing to do.

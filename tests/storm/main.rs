@@ -253,6 +253,7 @@ fn storm(length: Duration, seed: u64) -> bool {
     let start = Instant::now();
     let mut round = start;
     let mut handled_before = 0;
+    let mut handled_at = start;
     while start.elapsed() < length && chief.failures.is_empty() {
         // The chief's own rhythm, which nothing else waits for.
         thread::sleep(chief.random.micros(20_000));
@@ -262,10 +263,12 @@ fn storm(length: Duration, seed: u64) -> bool {
             chief.count("rounds");
             chief.call_all();
             let handled = ledger.handled();
-            if handled == handled_before {
+            if handled != handled_before {
+                handled_at = Instant::now();
+            } else if handled_at.elapsed() > LONG {
                 chief
                     .failures
-                    .push(format!("nothing was handled for {ROUNDS:?}"));
+                    .push(format!("nothing was handled for {LONG:?}"));
             }
             handled_before = handled;
             round = Instant::now();

@@ -26,6 +26,11 @@ use tempfile::TempDir;
 /// Longer than anything takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
+/// The documented capacities, and limits that a busy machine does not reach.
+fn node_options() -> Options {
+    Options::default().call_limit(LONG).send_limit(LONG)
+}
+
 /// Where samples are published and where they arrive.
 struct Pair {
     what: &'static str,
@@ -38,7 +43,7 @@ struct Pair {
 impl Pair {
     fn here() -> Self {
         // The cases say which capacities they need, and take the others as they are documented.
-        let node = Node::with_options(Options::default());
+        let node = Node::with_options(node_options());
         Self {
             what: "in one process",
             publish: node.clone(),
@@ -56,7 +61,7 @@ impl Pair {
         let node = || {
             let domain = DomainOptions::new("contract").unwrap();
             let domain = options(domain.directory(directory.path()));
-            let builder = Node::builder().options(Options::default());
+            let builder = Node::builder().options(node_options());
             builder.domain_with(domain).build().unwrap()
         };
         Self {

@@ -58,12 +58,20 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Outcome {
             ErrorKind::InvalidName => Failure::new(Code::Usage, error.to_string()),
             _ => Failure::from(error),
         })?;
-    // One that is known to be there must be met.
-    let limit = match is_served {
-        Ok(true) => arguments.wait.max(arguments.timeout),
-        _ => arguments.wait,
+    // One that is known to be there must be met, which takes a moment whatever the limit of the call is.
+    let is_there = matches!(is_served, Ok(true));
+    let limit = match is_there {
+        true => {
+            let longest = arguments.wait.max(arguments.timeout);
+            longest.max(session.look_limit())
+        }
+        false => arguments.wait,
     };
     match client.wait_for_service(limit) {
+        Err(error) if error.kind() == ErrorKind::Timeout && is_there => {
+            let text = format!("call of {:?}: its server did not answer", arguments.service);
+            return Err(Failure::new(Code::TimeLimit, text).hint("mproc doctor"));
+        }
         Err(error) if error.kind() == ErrorKind::Timeout => return Err(nobody(arguments, None)),
         met => met?,
     }

@@ -13,6 +13,7 @@ use crate::arguments::Arguments as Global;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output;
 use crate::session::Session;
+use crate::unanswered::Unanswered;
 use crate::world::{TopicView, World};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -113,8 +114,6 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 const REST_LIMIT: Duration = Duration::from_secs(5);
 /// How many samples are taken of one tap before the next has its turn.
 const BATCH: usize = 256;
-/// How long a look at the domain for the layout of plain data may take.
-const LOOK: Duration = Duration::from_millis(500);
 /// Publishers of one topic that have channels of their own; those that follow share the last.
 const PUBLISHERS_MAX: usize = 256;
 
@@ -122,7 +121,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Outcome {
     let session = Session::join(global)?;
     let began = session.now();
     let clock = Times::new(began, times::unix_now_ns());
-    let world = session.look_for(LOOK)?;
+    let world = session.look()?;
     let taps = Taps::new(arguments, &session, &world)?;
     let path = arguments
         .output
@@ -153,6 +152,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Outcome {
         recording,
         clock,
         world,
+        unanswered: Unanswered::default(),
         throttle_ns: arguments.rate.map(|hz| (1e9 / hz) as u64),
         topics: HashMap::new(),
     };
@@ -246,6 +246,7 @@ struct Recorder {
     recording: Recording,
     clock: Times,
     world: World,
+    unanswered: Unanswered,
     throttle_ns: Option<u64>,
     topics: HashMap<String, Heard>,
 }
@@ -358,15 +359,23 @@ impl Recorder {
             return Ok(Wrote::No);
         }
         let known = heard.number.filter(|(hash, _)| *hash == info.type_hash);
-        let number = match known {
+        let is_due = self
+            .unanswered
+            .is_due(&topic, info.type_hash, self.session.now());
+        let number = match known.filter(|_| !is_due) {
             Some((_, number)) => number,
             None => {
                 let recording = &mut self.recording;
                 let number = match recording.number(&topic, info.type_hash) {
-                    Some(number) => number,
-                    None => {
-                        let info = with_layout(&self.session, &mut self.world, &topic, info);
-                        recording.add(&topic, &info)
+                    Some(number) if !is_due => number,
+                    known => {
+                        let (session, unanswered) = (&self.session, &mut self.unanswered);
+                        let all = with_layout(session, &mut self.world, unanswered, &topic, info);
+                        // What is learned later does not hold for what was written: it is as a topic of its own.
+                        match known.filter(|_| all.schema == info.schema) {
+                            Some(number) => number,
+                            None => recording.add(&topic, &all),
+                        }
                     }
                 };
                 heard.number = Some((info.type_hash, number));
@@ -411,7 +420,13 @@ impl Recorder {
 
 /// All that is known of a type. What comes from another process does not say the layout of plain data; that process does
 /// when it is asked.
-fn with_layout(session: &Session, world: &mut World, topic: &str, info: &TypeInfo) -> TypeInfo {
+fn with_layout(
+    session: &Session,
+    world: &mut World,
+    unanswered: &mut Unanswered,
+    topic: &str,
+    info: &TypeInfo,
+) -> TypeInfo {
     let is_plain = matches!(info.codec, CodecKind::Plain | CodecKind::Slices);
     if !is_plain || info.schema.is_some() || Schema::of(info).is_some() {
         return info.clone();
@@ -425,12 +440,19 @@ fn with_layout(session: &Session, world: &mut World, topic: &str, info: &TypeInf
         Some(same.clone())
     };
     if let Some(known) = find(world) {
+        unanswered.settle(topic, info.type_hash);
         return known;
     }
-    if let Ok(now) = session.look_for(LOOK) {
+    if let Ok(now) = session.look() {
         *world = now;
     }
-    find(world).unwrap_or_else(|| info.clone())
+    let found = find(world);
+    // Who does not answer may be the one that knows.
+    match found.is_none() && !world.silent.is_empty() {
+        true => unanswered.put_off(topic, info.type_hash, session.now()),
+        false => unanswered.settle(topic, info.type_hash),
+    }
+    found.unwrap_or_else(|| info.clone())
 }
 
 /// The line that changes, on a terminal.

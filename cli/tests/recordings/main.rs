@@ -427,7 +427,7 @@ fn a_file_whose_recorder_was_killed_can_be_read_and_played() {
     counter.line_with("@done");
     // A chunk is written each second.
     let mut seen = 0;
-    while seen == 0 {
+    while seen < 100 {
         let info = info(&place, "run.mcap");
         assert_eq!(info["complete"], false, "{info}");
         seen = info["messages"].as_u64().unwrap();
@@ -437,7 +437,6 @@ fn a_file_whose_recorder_was_killed_can_be_read_and_played() {
     drop(counter);
     let shown = place.run(&["info", "run.mcap"]);
     assert!(shown.ok().contains("it has no end"), "{shown:?}");
-    assert_eq!(seen, 100);
     let mut reader = place.program("reader");
     let played = place.run(&["play", "run.mcap"]);
     assert!(

@@ -1,6 +1,6 @@
 //! Keys, in a terminal.
 
-use crate::support::{LONG, Place};
+use crate::support::{LONG, LOOK_LIMIT, Place};
 use crate::{numbers, time_of, two_numbers};
 use std::process::{Command, Stdio};
 
@@ -22,34 +22,34 @@ impl<'a> Terminal<'a> {
         }
         let terminal = Self { place };
         let script = format!(
-            "export MPROC={} XDG_RUNTIME_DIR='{}'; unset MPROC_DOMAIN; cd '{}'; {script}",
+            "export MPROC='{}' XDG_RUNTIME_DIR='{}' MPROC_LOOK_LIMIT={LOOK_LIMIT}; unset MPROC_DOMAIN; cd '{}'; {script}",
             env!("CARGO_BIN_EXE_mproc"),
             place.path().display(),
             place.path().display(),
         );
-        terminal.tmux(&[
-            "new-session",
-            "-d",
-            "-x",
-            "80",
-            "-y",
-            "24",
-            "sh",
-            "-c",
-            &script,
-        ]);
+        let size = ["-x", "80", "-y", "24"];
+        let output =
+            terminal.run(&[&["new-session", "-d"][..], &size, &["sh", "-c", &script]].concat());
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr);
+            println!("skipped: tmux: {}", why.trim_end());
+            return None;
+        }
         Some(terminal)
     }
 
+    fn run(&self, arguments: &[&str]) -> std::process::Output {
+        // A socket's path may be long, and its name is short.
+        let mut command = Command::new("tmux");
+        command.current_dir(self.place.path());
+        command
+            .args(["-S", "tmux", "-f", "/dev/null"])
+            .args(arguments);
+        command.env_remove("TMUX").output().unwrap()
+    }
+
     fn tmux(&self, arguments: &[&str]) -> String {
-        let ran = Command::new("tmux")
-            .arg("-S")
-            .arg(self.place.file("tmux"))
-            .args(["-f", "/dev/null"])
-            .args(arguments)
-            .output()
-            .unwrap();
-        String::from_utf8_lossy(&ran.stdout).into_owned()
+        String::from_utf8_lossy(&self.run(arguments).stdout).into_owned()
     }
 
     fn press(&self, key: &str) {
@@ -80,7 +80,7 @@ fn keys_pause_step_and_change_the_rate() {
     let place = Place::new();
     numbers(&place, 5, &[]);
     let mut reader = place.program("reader");
-    let script = "stty -a >before; $MPROC play run.mcap --pause --loop; echo code $?; stty -a >after; cmp before after && echo as before; cat";
+    let script = "stty -a >before; \"$MPROC\" play run.mcap --pause --loop; echo code $?; stty -a >after; echo after; cat";
     let Some(terminal) = Terminal::start(&place, script) else {
         return;
     };
@@ -101,7 +101,9 @@ fn keys_pause_step_and_change_the_rate() {
     }
     terminal.press("q");
     terminal.shows("code 0");
-    terminal.shows("as before");
+    terminal.shows("\nafter\n");
+    let settings = |name| std::fs::read_to_string(place.file(name)).unwrap();
+    assert_eq!(settings("before"), settings("after"));
 }
 
 #[test]
@@ -110,7 +112,7 @@ fn steps_move_domain_time() {
     let (first, last) = two_numbers(&place);
     let mut follower = place.program("follower");
     let mut reader = place.program("reader");
-    let script = "$MPROC play run.mcap --pause --clock; echo code $?; cat";
+    let script = "\"$MPROC\" play run.mcap --pause --clock; echo code $?; cat";
     let Some(terminal) = Terminal::start(&place, script) else {
         return;
     };

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, unreachable_pub)] // Each test program needs a part of it.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,9 @@ use std::time::Duration;
 
 /// For what must happen on the slowest machine.
 pub const LONG: Duration = Duration::from_secs(120);
+
+/// Seconds that programs may take to answer, in tests that stop none. Those that do say another `--look-limit`.
+pub const LOOK_LIMIT: &str = "60";
 
 const ROLE: &str = "MPROC_CLI_TEST_ROLE";
 
@@ -66,6 +70,7 @@ impl Place {
             .env_remove("MPROC_DOMAIN")
             .env_remove("MPROC_CAPACITY")
             .env("NO_COLOR", "1")
+            .env("MPROC_LOOK_LIMIT", LOOK_LIMIT)
             .current_dir(self.path());
         command
     }
@@ -151,6 +156,20 @@ fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
         }
     });
     lines
+}
+
+/// Sends a signal, by its name without SIG.
+#[track_caller]
+pub fn send_signal(pid: Pid, name: &str) {
+    let signal = match name {
+        "INT" => Signal::INT,
+        "TERM" => Signal::TERM,
+        "KILL" => Signal::KILL,
+        "STOP" => Signal::STOP,
+        "CONT" => Signal::CONT,
+        other => panic!("no such signal: {other}"),
+    };
+    kill_process(pid, signal).unwrap();
 }
 
 /// A process that runs. It is killed at drop.
@@ -255,12 +274,7 @@ impl Running {
     /// Sends a signal, by its name without SIG.
     #[track_caller]
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill")
-            .args(["-s", name, &pid])
-            .status()
-            .unwrap();
-        assert!(sent.success());
+        send_signal(Pid::from_child(&self.child), name);
     }
 
     /// Closes its input, waits for its end, and returns all that it said.

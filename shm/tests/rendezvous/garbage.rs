@@ -25,7 +25,9 @@ fn garbage_on_the_socket_does_no_harm() {
     let end = Instant::now() + Duration::from_secs(3);
     let mut silent = Vec::new();
     let mut packets = 0_u64;
-    while Instant::now() < end {
+    // On a slow machine until there were some.
+    while Instant::now() < end || (packets <= 100 && Instant::now() < end + Duration::from_secs(60))
+    {
         let connection = match directory.connect(&entry) {
             Ok(connection) => connection,
             // Its queue is full: let it go on.
@@ -51,7 +53,7 @@ fn garbage_on_the_socket_does_no_harm() {
             silent.push(connection);
         }
     }
-    assert!(packets > 100, "{packets} packets in 3 seconds");
+    assert!(packets > 100, "{packets} packets");
     drop(silent);
     let mut friend = joined(&base, 1);
     friend.wait_for("met");

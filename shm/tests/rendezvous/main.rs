@@ -310,6 +310,10 @@ fn domain_and_directory_follow_the_environment() {
         "{text}"
     );
     // Without a directory for this user's run-time files there is one under /tmp.
+    if let Err(error) = tempfile::tempdir_in("/tmp") {
+        println!("skipped: /tmp: {error}");
+        return;
+    }
     let domain = format!("test-{}", std::process::id());
     let path = answer(&[("XDG_RUNTIME_DIR", ""), ("MPROC_DOMAIN", &domain)]);
     fs::remove_dir(&path).unwrap();

@@ -158,16 +158,17 @@ pub(crate) fn call(time: Duration) -> Outcome<RoundTrip> {
         .map_err(mproc::Error::from)?;
     let mut times = histogram();
     let end = Instant::now() + time;
+    // At least once, however little time the thread is given.
     loop {
         let began = Instant::now();
-        if began >= end {
-            break;
-        }
         let (count, _) = counter.call(Count).wait().map_err(mproc::Error::from)?;
         let ns = began.elapsed().as_nanos();
         times.saturating_record(u64::try_from(ns).unwrap_or(u64::MAX));
         if count != 0 {
             return Err(Failure::new(Code::Failed, "a call has a wrong reply"));
+        }
+        if Instant::now() >= end {
+            break;
         }
     }
     Ok(RoundTrip::of(&times))
@@ -181,11 +182,14 @@ pub(crate) fn send(time: Duration) -> Outcome<u64> {
         .map_err(mproc::Error::from)?;
     let began = Instant::now();
     let mut sent = 0u64;
-    // The clock is asked once for many.
-    while began.elapsed() < time {
+    // The clock is asked once for many, and first after some.
+    loop {
         for _ in 0..100 {
             sent += 1;
             counter.send(Number(sent)).map_err(mproc::Error::from)?;
+        }
+        if began.elapsed() >= time {
+            break;
         }
     }
     let (count, wrong) = counter.call(Count).wait().map_err(mproc::Error::from)?;

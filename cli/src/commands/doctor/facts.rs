@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// All of it. What could not be found out is `None`, or says why.
 #[derive(Debug)]
@@ -151,7 +150,7 @@ impl Default for Facts {
 impl Facts {
     /// Looks at the system and at the directory first, and then joins the domain, which changes it: stale sockets are removed
     /// by whoever joins.
-    pub(crate) fn gather(global: &Global, limit: Duration) -> Outcome<Self> {
+    pub(crate) fn gather(global: &Global) -> Outcome<Self> {
         let path = DomainOptions::new(&global.domain)?.path();
         let mut facts = Self {
             domain: global.domain.clone(),
@@ -169,11 +168,7 @@ impl Facts {
         let world = session
             .as_ref()
             .map_err(|failure| failure.text().to_owned())
-            .and_then(|session| {
-                session
-                    .look_for(limit)
-                    .map_err(|failure| failure.text().to_owned())
-            });
+            .and_then(|session| session.look().map_err(|failure| failure.text().to_owned()));
         if let Ok(world) = &world {
             for silent in &world.silent {
                 let state = process_state(silent.pid);

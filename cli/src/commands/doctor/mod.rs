@@ -26,10 +26,6 @@ use facts::Facts;
 use finding::{Finding, Severity};
 use serde::Serialize;
 use std::io::Write;
-use std::time::Duration;
-
-/// How long nodes may take to answer.
-const LIMIT: Duration = Duration::from_secs(2);
 
 /// Looks for what is wrong, and says what to do.
 ///
@@ -125,7 +121,7 @@ impl Report {
 }
 
 pub(crate) fn run(arguments: &Arguments, global: &Global) -> Outcome {
-    let facts = Facts::gather(global, LIMIT)?;
+    let facts = Facts::gather(global)?;
     let report = Report::new(&facts, arguments.strict);
     if arguments.json {
         json(&report)?;

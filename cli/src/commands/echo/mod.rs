@@ -292,7 +292,7 @@ impl<'a> Printer<'a> {
 
     fn read(&mut self, tap: &mut Tap<'_>, sample: &Sample<Raw>) -> Outcome<Said> {
         let key = (sample.topic(), sample.info().type_hash);
-        if !self.values.contains_key(&key) {
+        if !self.values.contains_key(&key) || tap.may_know_more(&key.0, key.1) {
             let info: TypeInfo = tap.info(sample)?;
             self.values.insert(key.clone(), Values::new(&info));
         }

@@ -12,7 +12,7 @@ mod tree;
 use crate::arguments::Arguments as Global;
 use crate::failure::Outcome;
 use crate::output::{self, note};
-use crate::session::{LOOK_LIMIT, Session};
+use crate::session::Session;
 use crate::world::{Of, World, is_internal};
 use clap::{Args, ValueEnum};
 use mproc::{NodeReport, Pattern, SendSnapshot, SurveyOptions};
@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Outcome {
         let time = output::duration(arguments.watch);
         note(&format!("watching for {time} who sends to whom"));
     }
-    let options = SurveyOptions::new().limit(LOOK_LIMIT);
+    let options = SurveyOptions::new().limit(session.look_limit());
     let world = session.look_with(options.watch_sends(arguments.watch))?;
     let shows = |name: &str| {
         (arguments.internal || !is_internal(name))

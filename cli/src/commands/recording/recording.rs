@@ -159,8 +159,10 @@ impl Recording {
     /// The number of a topic that is known.
     pub(crate) fn number(&self, name: &str, type_hash: u64) -> Option<usize> {
         let known = self.numbers.get(name)?;
+        // The last one is that of which most is known.
         known
             .iter()
+            .rev()
             .find(|(hash, _)| *hash == type_hash)
             .map(|(_, number)| *number)
     }

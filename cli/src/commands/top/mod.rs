@@ -19,7 +19,7 @@ mod view;
 use crate::arguments::Arguments as Global;
 use crate::failure::{Code, Failure, Outcome};
 use crate::output::{json, json_line, standard};
-use crate::session::{LOOK_LIMIT, Session};
+use crate::session::Session;
 use crate::world::World;
 use clap::{Args, ColorChoice};
 use grid::{Grid, Sort, Tab};
@@ -36,7 +36,7 @@ use view::Look;
 
 pub(crate) use model::causes;
 
-/// How long nodes may take to answer one survey of the screen.
+/// How long nodes may take to answer one survey of the screen, unless it was said.
 const SURVEY_LIMIT: Duration = Duration::from_millis(800);
 /// At least this often the loop looks whether a signal has come.
 const LOOK_ROUND: Duration = Duration::from_millis(250);
@@ -95,11 +95,12 @@ pub(crate) fn run(arguments: &Arguments, global: &Global) -> Outcome {
         .hint("mproc top --once, or --json"));
     }
     let session = Session::join(global)?;
+    let limit = global.look_limit.unwrap_or(SURVEY_LIMIT);
     // A domain that cannot be joined is told before the screen is taken.
-    let Some(world) = look(&session, SURVEY_LIMIT)? else {
+    let Some(world) = look(&session, limit)? else {
         return Ok(());
     };
-    let outcome = screen(arguments, global, &session, world);
+    let outcome = screen(arguments, global, &session, world, limit);
     // The thread that asks has the node, too: it is ended here and now, so that its socket does not stay.
     let _ = session.shutdown(Duration::from_secs(1));
     outcome
@@ -117,7 +118,7 @@ fn look(session: &Session, limit: Duration) -> Outcome<Option<World>> {
 /// Without a screen.
 fn print(arguments: &Arguments, global: &Global) -> Outcome {
     let session = Session::join(global)?;
-    let Some(mut before) = look(&session, LOOK_LIMIT)? else {
+    let Some(mut before) = look(&session, session.look_limit())? else {
         return Ok(());
     };
     let mut left = arguments.count.unwrap_or(1);
@@ -125,7 +126,7 @@ fn print(arguments: &Arguments, global: &Global) -> Outcome {
         if !pause(&session, Duration::from_secs_f64(arguments.interval)) {
             return Ok(());
         }
-        let Some(now) = look(&session, LOOK_LIMIT)? else {
+        let Some(now) = look(&session, session.look_limit())? else {
             return Ok(());
         };
         let figures = Figures::new(&global.domain, Some(&before), &now, arguments.all);
@@ -193,7 +194,13 @@ impl Drop for Screen {
     }
 }
 
-fn screen(arguments: &Arguments, global: &Global, session: &Session, world: World) -> Outcome {
+fn screen(
+    arguments: &Arguments,
+    global: &Global,
+    session: &Session,
+    world: World,
+    limit: Duration,
+) -> Outcome {
     let look = Look {
         has_colour: match global.color {
             ColorChoice::Always => true,
@@ -207,7 +214,7 @@ fn screen(arguments: &Arguments, global: &Global, session: &Session, world: Worl
     let (ask, asked) = channel();
     let node = Node::clone(session);
     let tell_survey = tell.clone();
-    thread::spawn(move || answer(&node, &asked, &tell_survey));
+    thread::spawn(move || answer(&node, limit, &asked, &tell_survey));
     thread::spawn(move || read_keys(&tell));
 
     let mut live = Live {
@@ -309,9 +316,9 @@ impl Live {
 }
 
 /// Surveys, one whenever it is asked for, so that keys are served while a node takes its time.
-fn answer(node: &Node, asked: &Receiver<()>, tell: &Sender<Woken>) {
+fn answer(node: &Node, limit: Duration, asked: &Receiver<()>, tell: &Sender<Woken>) {
     while asked.recv().is_ok() {
-        let survey = node.survey(SURVEY_LIMIT).wait();
+        let survey = node.survey(limit).wait();
         let result = survey.map(World::new).map_err(|error| error.to_string());
         if tell.send(Woken::Survey(result)).is_err() {
             return;

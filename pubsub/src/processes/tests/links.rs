@@ -36,7 +36,7 @@ fn samples_go_through_in_whatever_order_the_nodes_start() {
             let came = *lease.stamp();
             let before = came.published.saturating_duration_since(sent.published);
             let after = sent.published.saturating_duration_since(came.published);
-            assert!(before + after < Duration::from_millis(1));
+            assert!(before + after < Duration::from_millis(100));
             let came = Stamp {
                 published: sent.published,
                 ..came
