@@ -50,6 +50,8 @@ pub(crate) fn start(role: &str, base: &Path, more: &[(&str, &OsStr)]) -> Actor {
         .env_remove("MPROC_CAPACITY")
         .env("LIMITS_ROLE", role)
         .env("LIMITS_BASE", base)
+        // One heap for all threads: see "squeeze".
+        .env("MALLOC_ARENA_MAX", "1")
         .envs(more.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -263,9 +265,15 @@ pub(crate) fn act(base: &Path) {
                 let mapped = mapped.and_then(|kib| kib.split_whitespace().next());
                 let mapped: u64 = mapped.unwrap().parse().unwrap();
                 let copy = value.clone();
+                // What other threads need meanwhile comes from here, since an allocation of any size that fails ends a program. What
+                // lies behind it keeps the heap from giving it back to the system.
+                let room: Vec<_> = (0..512).map(|_| vec![0_u8; 4000]).collect();
+                let behind = vec![0_u8; 100];
+                drop(room);
                 limit(Resource::As, Some((mapped << 10) + (4 << 20)));
                 let refused = publishers[name].publish(value);
                 limit(Resource::As, None);
+                drop(behind);
                 let error = refused.unwrap_err();
                 let text = error.to_string();
                 assert!(error.into_inner() == Some(copy), "it comes back");
