@@ -13,6 +13,12 @@ use std::time::Duration;
 /// How long to wait before it is looked again whether somebody has gone while another came.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// How many topics of a node one topic's samples are followed to. Reports come from outside, and may lead anywhere.
+const REACHED_MAX: usize = 64;
+
+/// While a program has not said who listens there: nobody came for so long, so all are there.
+const QUIET: Duration = Duration::from_millis(50);
+
 /// How many subscriptions each node has that a publisher is going to meet, by the node's id.
 pub(crate) type Expected = BTreeMap<String, usize>;
 
@@ -34,6 +40,13 @@ fn subscriptions_of<'a>(
     let snapshot = &node.snapshot;
     let fits = |type_hash, codec| type_hash == info.type_hash && codec == info.codec;
     let mut found = BTreeSet::new();
+    let mut connections = BTreeMap::<&str, Vec<&str>>::new();
+    for connection in &snapshot.connections {
+        connections
+            .entry(&connection.from)
+            .or_default()
+            .push(&connection.to);
+    }
     // Over connections samples arrive at other topics of the node, too; but not at patterns of a type, nor at messages.
     let mut reached = vec![topic];
     let mut at = 0;
@@ -48,9 +61,9 @@ fn subscriptions_of<'a>(
         let patterns = patterns.filter(|p| at == 0 || p.subscription.tap);
         let patterns = patterns.filter(|p| !p.subscription.closed && p.wants(name, info));
         found.extend(patterns.map(|p| p.subscription.id));
-        for connection in snapshot.connections.iter().filter(|c| c.from == name) {
-            if !reached.contains(&connection.to.as_str()) {
-                reached.push(&connection.to);
+        for to in connections.get(name).into_iter().flatten() {
+            if reached.len() < REACHED_MAX && !reached.contains(to) {
+                reached.push(to);
             }
         }
         at += 1;
@@ -106,6 +119,31 @@ pub(crate) fn meet(
         }
     }
     Ok(missing)
+}
+
+/// Waits until no further subscription joins for a moment: of a program that has not answered it is not known who listens there.
+///
+/// The error: it was interrupted, or the node has ended.
+pub(crate) fn settle(meetings: &[Meeting<'_>], limit: Duration) -> Result<(), Error> {
+    let count = || -> usize {
+        meetings
+            .iter()
+            .map(|m| m.publisher.subscriber_count())
+            .sum()
+    };
+    let Some(first) = meetings.first().map(|meeting| meeting.publisher) else {
+        return Ok(());
+    };
+    let rounds = (limit.as_millis() / QUIET.as_millis()).max(1);
+    for _ in 0..rounds {
+        let before = count();
+        match first.wait_for_subscribers(first.subscriber_count() + 1, QUIET) {
+            Err(error) if error.kind() == ErrorKind::Timeout && count() == before => break,
+            Err(error) if error.kind() == ErrorKind::Timeout => {}
+            met => met?,
+        }
+    }
+    Ok(())
 }
 
 /// How many of those that are expected are not among this node's links.

@@ -8,6 +8,7 @@ use crate::graph::Graph;
 use crate::id::SubscriptionId;
 use mproc_runtime::{Name, Runtime, WaitSnapshot};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What publishes wait for, as [`WaitSnapshot::why`] says it.
@@ -96,16 +97,22 @@ impl Drop for Wait {
 impl Graph {
     /// Adds publishes that wait to what the runtime knows of waits.
     pub(crate) fn add_waits(&self, waits: &mut Vec<WaitSnapshot>) {
+        let for_room = waits.iter().enumerate();
+        let for_room = for_room.filter(|(_, wait)| wait.why == ROOM);
+        let mut known: BTreeMap<String, usize> =
+            for_room.map(|(at, wait)| (wait.who.clone(), at)).collect();
         for publish in self.publishes_that_wait() {
-            let mut known = waits.iter_mut();
-            let known = known.find(|wait| wait.who == publish.who && wait.why == ROOM);
-            match known {
-                Some(known) => {
+            match known.get(&publish.who) {
+                Some(at) => {
+                    let on = &mut waits[*at].on;
                     let more = publish.on.into_iter();
-                    let more: Vec<_> = more.filter(|on| !known.on.contains(on)).collect();
-                    known.on.extend(more);
+                    let more: Vec<_> = more.filter(|more| !on.contains(more)).collect();
+                    on.extend(more);
                 }
-                None => waits.push(publish),
+                None => {
+                    known.insert(publish.who.clone(), waits.len());
+                    waits.push(publish);
+                }
             }
         }
     }

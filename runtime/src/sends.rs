@@ -160,17 +160,18 @@ impl Sends {
         let watch = watches.next;
         watches.next += 1;
         watches.open += 1;
+        // Under the lock, so that the marks are those of whoever came last. Dropped after it is released. Before the tallies: a
+        // processor that is counted and ends leaves its name only if its driver is marked.
+        let drivers = runtime.drivers();
+        for driver in &drivers {
+            driver.mark(Marked::WATCHED, true);
+        }
         for shard in &self.shards {
             shard.lock().push(Tally {
                 watch,
                 bounds: bounds.clone(),
                 pairs: BTreeMap::new(),
             });
-        }
-        // Under the lock, so that the marks are those of whoever came last. Dropped after it is released.
-        let drivers = runtime.drivers();
-        for driver in &drivers {
-            driver.mark(Marked::WATCHED, true);
         }
         drop(watches);
         (watch, bounds)

@@ -91,3 +91,29 @@ fn a_node_that_ends_while_it_watches_ends_at_once_and_is_not_waited_for() {
     assert_eq!((seen.reports.len(), seen.silent.len()), (0, 0), "{seen:?}");
     end(asks);
 }
+
+/// Each costs every message of the node.
+#[test]
+fn a_node_watches_for_so_many_at_a_time() {
+    let place = Place::new();
+    let node = place.node();
+    let id = node.info().id;
+    let curious: Vec<_> = (0..4).map(|_| place.node()).collect();
+    let surveys: Vec<_> = curious
+        .iter()
+        .flat_map(|asks| (0..2).map(|_| asks.survey_with(watching(LONG)).start()))
+        .collect();
+    let asks = place.node();
+    let watches = || {
+        let seen = asks.survey_with(watching(Duration::from_millis(1))).wait();
+        let reports = seen.unwrap().reports;
+        let report = reports.into_iter().find(|report| report.node.id == id);
+        report.map(|report| report.snapshot.sends.is_some())
+    };
+    until("it does not watch", || watches() == Some(false));
+    drop(surveys);
+    curious.into_iter().for_each(end);
+    until("it watches again", || watches() == Some(true));
+    end(asks);
+    end(node);
+}

@@ -242,9 +242,21 @@ impl Player {
             // Whoever was there, and is not any more, is not waited for longer than this.
             None => {
                 let meetings = self.outlets.meetings(world);
-                meeting::meet(&self.session, &meetings, MATCH_LIMIT)
-                    .map(drop)
-                    .map_err(Failure::from)
+                let met = meeting::meet(&self.session, &meetings, MATCH_LIMIT);
+                if let Ok(missing) = met
+                    && missing > 0
+                {
+                    let seconds = MATCH_LIMIT.as_secs_f64();
+                    output::note(&format!(
+                        "{missing} of the subscriptions and taps that are known were not met within {seconds} s"
+                    ));
+                }
+                let is_known = world.silent.is_empty();
+                let settled = met.and_then(|_| match is_known {
+                    true => Ok(()),
+                    false => meeting::settle(&meetings, MATCH_LIMIT),
+                });
+                settled.map_err(Failure::from)
             }
         };
         match met {

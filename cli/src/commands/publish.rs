@@ -233,7 +233,11 @@ fn meet(
         publisher,
         expected,
     };
-    let missing = meeting::meet(session, &[meeting], limit)?;
+    let meetings = [meeting];
+    let missing = meeting::meet(session, &meetings, limit)?;
+    if !world.silent.is_empty() {
+        meeting::settle(&meetings, limit)?;
+    }
     if missing > 0 {
         let seconds = limit.as_secs_f64();
         note(&format!(

@@ -334,8 +334,15 @@ mod tests {
     }
 
     fn one_with_a_stale_source() -> (Arc<Delivery<u64>>, Stale) {
+        one_with_a_filter(|_| true)
+    }
+
+    fn one_with_a_filter(
+        filter: impl Fn(&u64) -> bool + Send + Sync + 'static,
+    ) -> (Arc<Delivery<u64>>, Stale) {
         let runtime = Runtime::simulated(1);
-        let settings = SubscriptionOptions::new().settings(&runtime, NUMBERS.name(), NUMBERS.id());
+        let options = SubscriptionOptions::new().filter(filter);
+        let settings = options.settings(&runtime, NUMBERS.name(), NUMBERS.id());
         let settings = settings.unwrap();
         let delivery = Delivery::new(&runtime, NUMBERS.name(), NUMBERS.id(), settings);
         let from = RemoteNodes::default().get([1; 16]);
@@ -401,5 +408,42 @@ mod tests {
         assert!(delivery.look_outside());
         assert!(second_woken.0.load(Ordering::Relaxed));
         assert!(delivery.poll_recv(&mut tickets[1], &second).is_ready());
+    }
+
+    /// The last sample of a subscription that takes no more did not pass the filter of whoever took it: whoever waited for the end
+    /// slept until its limit.
+    #[test]
+    fn end_is_told_when_the_last_sample_is_not_handed_on() {
+        let (delivery, inlet) = one_with_a_filter(|_| false);
+        inlet.0.there.store(1, Ordering::Relaxed);
+        delivery.take_no_more();
+        let (woken, waker) = waker();
+        assert!(!delivery.poll_drained(&waker));
+        assert!(!delivery.try_recv().is_ok_and(|taken| taken.is_some()));
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert!(delivery.poll_drained(&waker));
+    }
+
+    /// A receiver whose filter had panicked stood in no line when it came again.
+    #[test]
+    fn receiver_is_in_line_again_after_its_filter_has_panicked() {
+        let panics = AtomicBool::new(true);
+        let (delivery, inlet) = one_with_a_filter(move |_| {
+            assert!(!panics.swap(false, Ordering::Relaxed), "on purpose");
+            true
+        });
+        let (_, first) = waker();
+        let mut ticket = None;
+        assert!(delivery.poll_recv(&mut ticket, &first).is_pending());
+        inlet.0.there.store(1, Ordering::Relaxed);
+        assert!(delivery.look_outside());
+        let poll = std::panic::AssertUnwindSafe(|| delivery.poll_recv(&mut ticket, &first));
+        assert!(std::panic::catch_unwind(poll).is_err());
+        let (woken, second) = waker();
+        assert!(delivery.poll_recv(&mut ticket, &second).is_pending());
+        inlet.0.there.store(1, Ordering::Relaxed);
+        assert!(delivery.look_outside());
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert!(delivery.poll_recv(&mut ticket, &second).is_ready());
     }
 }

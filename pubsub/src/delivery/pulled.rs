@@ -82,6 +82,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
                         *ticket = None;
                         return Poll::Ready(Ok(self.fetched(body, gap)));
                     }
+                    self.tell_the_end();
                     was_granted = granted;
                     sources_are_dry = true;
                     continue;
@@ -100,9 +101,11 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
             }
             match *ticket {
                 Some(number) if !granted => {
-                    let mut waiting = state.receivers.in_order.iter_mut();
-                    if let Some((_, kept)) = waiting.find(|(n, _)| *n == number) {
-                        _old = Some(std::mem::replace(kept, waker.clone()));
+                    let in_order = &mut state.receivers.in_order;
+                    match in_order.iter_mut().find(|(n, _)| *n == number) {
+                        Some((_, kept)) => _old = Some(std::mem::replace(kept, waker.clone())),
+                        // It was told of a sample whose filter or decoder panicked.
+                        None => in_order.push_front((number, waker.clone())),
                     }
                 }
                 // Woken in vain keeps the place at the head of the line.
@@ -160,6 +163,7 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
                     if let Fetched::Sample(body, gap) = self.fetch() {
                         return Ok(Some(self.fetched(body, gap)));
                     }
+                    self.tell_the_end();
                     sources_are_dry = true;
                 }
                 Choice::Nothing => {

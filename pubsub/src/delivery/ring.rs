@@ -56,6 +56,17 @@ impl<T: ?Sized + Send + Sync + 'static> Delivery<T> {
         any
     }
 
+    /// What waited at the sources was taken, and nothing of it is handed on. If no more comes, whoever waits may be waiting for that.
+    pub(super) fn tell_the_end(&self) {
+        let is_waited_for = {
+            let state = self.state.lock();
+            state.closed.is_some() && state.receivers.end_is_waited_for()
+        };
+        if is_waited_for {
+            self.wake_all_receivers();
+        }
+    }
+
     pub(super) fn wake_all_receivers(&self) {
         if self.bell.get().is_some() {
             self.look_again();

@@ -15,6 +15,7 @@ use super::line::{Descriptor, Line};
 use super::send_watches::{SendWatches, Wanted};
 use super::surveying::send_report;
 use crate::inspect::{Ask, NodeReport, REPORT_BYTES_MAX, SendsSnapshot, check_bytes, decode, hex};
+use mproc_runtime::SendWatch;
 use mproc_shm::{NodeId, SealedBytes};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -175,8 +176,8 @@ impl Inspector {
                 self.carry_out(core, job, &mut watches);
             }
             // However much else there is to do: a window is not to be much longer than was asked for.
-            while let Some((line, request, sends)) = watches.take_over(Instant::now()) {
-                answer(core, &[(line, request)], Some(sends));
+            while let Some((line, request, watch)) = watches.take_over(Instant::now()) {
+                answer(core, &[(line, request)], Some(watch));
             }
         }
     }
@@ -189,8 +190,13 @@ impl Inspector {
                 answer(core, &asked, None);
             }
             Job::Watch(wanted) => {
-                if let Err(Wanted { line, request, .. }) = watches.begin(core, wanted) {
-                    answer(core, &[(line, request)], None);
+                if let Err(wanted) = watches.begin(core, wanted) {
+                    // With all who ask for no more than that: one report for all of them.
+                    self.desk.lock().jobs.push_back(Job::Make {
+                        line: wanted.line,
+                        connection: wanted.connection,
+                        request: wanted.request,
+                    });
                 }
             }
             Job::Forget { connection } => watches.forget(connection),
@@ -272,22 +278,27 @@ fn questions_of(jobs: VecDeque<Job>) -> Vec<(Arc<Line>, u64)> {
     jobs.into_iter().filter_map(question).collect()
 }
 
-fn answer(core: &Core, asked: &[(Arc<Line>, u64)], sends: Option<SendsSnapshot>) {
-    let made = catch_unwind(AssertUnwindSafe(|| make(core, sends)));
-    let made = made.unwrap_or_else(|_| Err("making it panicked".into()));
+fn answer(core: &Core, asked: &[(Arc<Line>, u64)], watch: Option<SendWatch>) {
+    let mut made = None;
+    let mut watch = watch;
     for (line, request) in asked {
         if line.descriptors_waiting() >= UNREAD_MAX {
             let busy = format!("it is busy: {UNREAD_MAX} reports for this process are not read");
             send_report(line, *request, Err(&busy));
             continue;
         }
+        let made = made.get_or_insert_with(|| {
+            let made = catch_unwind(AssertUnwindSafe(|| make(core, watch.take())));
+            made.unwrap_or_else(|_| Err("making it panicked".into()))
+        });
         send_report(line, *request, made.as_ref().map_err(String::as_str));
     }
 }
 
-fn make(core: &Core, sends: Option<SendsSnapshot>) -> Result<Made, String> {
+fn make(core: &Core, watch: Option<SendWatch>) -> Result<Made, String> {
     let node = core.neighbourhood.upgrade();
     let node = node.ok_or_else(|| "the node has ended".to_owned())?;
+    let sends = watch.map(|watch| SendsSnapshot::of(&watch));
     let bytes = node.report(sends)?;
     check_bytes(bytes.len() as u64)?;
     let sealed = SealedBytes::new(&bytes).map_err(|error| error.to_string())?;

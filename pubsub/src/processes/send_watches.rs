@@ -5,13 +5,16 @@
 
 use super::core::Core;
 use super::line::Line;
-use crate::inspect::{SendsSnapshot, WATCH_MAX};
+use crate::inspect::WATCH_MAX;
 use mproc_runtime::SendWatch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How many peers' watches there are at a time: each costs every message of the node some nanoseconds.
 const WATCHES_MAX: usize = 8;
+
+/// How many of them one peer may have.
+const WATCHES_OF_PEER_MAX: usize = 2;
 
 /// Who wants to know, and for how long.
 pub(super) struct Wanted {
@@ -33,7 +36,9 @@ pub(super) struct SendWatches(Vec<Open>);
 impl SendWatches {
     /// Gives it back if there is none to be had: the report is to be made now, and without.
     pub(super) fn begin(&mut self, core: &Core, wanted: Wanted) -> Result<(), Wanted> {
-        if self.0.len() >= WATCHES_MAX {
+        let is_same = |open: &&Open| open.wanted.connection == wanted.connection;
+        let of_the_peer = self.0.iter().filter(is_same).count();
+        if self.0.len() >= WATCHES_MAX || of_the_peer >= WATCHES_OF_PEER_MAX {
             return Err(wanted);
         }
         let node = core.neighbourhood.upgrade();
@@ -53,11 +58,11 @@ impl SendWatches {
         self.0.iter().map(|open| open.until).min()
     }
 
-    /// One that is over by `now`, with what was sent.
-    pub(super) fn take_over(&mut self, now: Instant) -> Option<(Arc<Line>, u64, SendsSnapshot)> {
+    /// One that is over by `now`, to be read.
+    pub(super) fn take_over(&mut self, now: Instant) -> Option<(Arc<Line>, u64, SendWatch)> {
         let at = self.0.iter().position(|open| open.until <= now)?;
         let Open { wanted, watch, .. } = self.0.swap_remove(at);
-        Some((wanted.line, wanted.request, SendsSnapshot::of(&watch)))
+        Some((wanted.line, wanted.request, watch))
     }
 
     /// Nobody is at the other end of this connection any more.
