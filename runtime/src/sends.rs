@@ -238,8 +238,8 @@ impl Runtime {
     /// Counts from now on which processor sends messages to which, until what this returns is dropped. Several may watch at once;
     /// each counts from its own beginning.
     ///
-    /// While nobody watches it costs nothing; while somebody does, each message costs up to a tenth of a microsecond more. Also
-    /// processors and drivers that are made meanwhile are watched.
+    /// While nobody watches, a message takes no instruction more. While somebody does, it took 40 to 160 nanoseconds more on a busy
+    /// machine, and more with each further watch. Also processors and drivers that are made meanwhile are watched.
     ///
     /// In a child that was forked from the process that made the node, it counts nothing.
     ///

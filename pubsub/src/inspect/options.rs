@@ -39,8 +39,8 @@ impl SurveyOptions {
     /// Asks each node to watch for so long who sends messages to whom, before it answers: [`Snapshot::sends`]. At most 60
     /// seconds; with zero, as by default, it does not watch.
     ///
-    /// Each message costs the watched programs up to a tenth of a microsecond more meanwhile. A node watches for at most 8 others at a
-    /// time; it answers more at once, without. So does one of an earlier version.
+    /// Meanwhile each message costs the watched programs more: 40 to 160 nanoseconds on a busy machine. A node carries out at most
+    /// 8 watches at a time, and 2 for one other node; it answers more at once, without. So does one of an earlier version.
     ///
     /// [`Snapshot::sends`]: crate::Snapshot::sends
     pub fn watch_sends(mut self, time: Duration) -> Self {
